@@ -1,0 +1,3 @@
+package inside
+
+const sysSetns = 268
