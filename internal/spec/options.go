@@ -1,0 +1,207 @@
+package spec
+
+// Options is everything that a user may ask for of one container. The zero
+// value is a container with Docker's defaults. It survives JSON unchanged, so
+// that a container created now starts the same way later.
+//
+// Values come from this package's parsers; [Options.Validate] checks them
+// against each other.
+type Options struct {
+	// Entrypoint replaces the image's entrypoint and drops the image's
+	// command; a pointer to "" only clears. Nil keeps the image's.
+	Entrypoint *string `json:"entrypoint,omitempty"`
+	// Args follow the entrypoint; empty keeps the image's command.
+	Args []string `json:"args,omitempty"`
+	// Env holds NAME=value, or NAME alone to remove the image's variable.
+	Env []string `json:"env,omitempty"`
+	// Workdir is an absolute path in the container, "" for the image's.
+	Workdir string `json:"workdir,omitempty"`
+	// User is name|uid[:group|gid], "" for the image's.
+	User string `json:"user,omitempty"`
+	// GroupAdd are names or numbers of additional groups.
+	GroupAdd    []string `json:"groupAdd,omitempty"`
+	TTY         bool     `json:"tty,omitempty"`
+	OpenStdin   bool     `json:"openStdin,omitempty"`
+	Init        bool     `json:"init,omitempty"`
+	StopSignal  string   `json:"stopSignal,omitempty"`
+	StopTimeout *int     `json:"stopTimeout,omitempty"` // seconds; -1 waits for ever
+
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	Hostname   string      `json:"hostname,omitempty"`
+	Domainname string      `json:"domainname,omitempty"`
+	AddHost    []HostEntry `json:"addHost,omitempty"`
+	DNS        []string    `json:"dns,omitempty"` // addresses of name servers
+	DNSSearch  []string    `json:"dnsSearch,omitempty"`
+	DNSOptions []string    `json:"dnsOptions,omitempty"`
+
+	Network  NetworkMode  `json:"network,omitempty"`
+	PID      PIDMode      `json:"pid,omitempty"`
+	IPC      IPCMode      `json:"ipc,omitempty"`
+	UTS      UTSMode      `json:"uts,omitempty"`
+	Cgroupns CgroupnsMode `json:"cgroupns,omitempty"`
+
+	Mounts   []Mount `json:"mounts,omitempty"`
+	ReadOnly bool    `json:"readOnly,omitempty"` // the root file system
+	ShmSize  int64   `json:"shmSize,omitempty"`  // bytes; 0 is 64 MiB
+
+	Memory            int64  `json:"memory,omitempty"`            // bytes; 0 is unlimited
+	MemorySwap        int64  `json:"memorySwap,omitempty"`        // bytes with Memory; 0 is twice Memory, -1 unlimited
+	MemoryReservation int64  `json:"memoryReservation,omitempty"` // bytes
+	NanoCPUs          int64  `json:"nanoCPUs,omitempty"`          // 1e-9 CPUs; 0 is unlimited
+	CPUShares         int64  `json:"cpuShares,omitempty"`
+	CPUSetCPUs        string `json:"cpusetCPUs,omitempty"`
+	CPUSetMems        string `json:"cpusetMems,omitempty"`
+	PidsLimit         int64  `json:"pidsLimit,omitempty"` // 0 and -1 are unlimited
+	OOMScoreAdj       int    `json:"oomScoreAdj,omitempty"`
+	OOMKillDisable    bool   `json:"oomKillDisable,omitempty"`
+
+	Devices []Device          `json:"devices,omitempty"`
+	Ulimits []Ulimit          `json:"ulimits,omitempty"`
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+
+	Privileged bool     `json:"privileged,omitempty"`
+	CapAdd     []string `json:"capAdd,omitempty"`
+	CapDrop    []string `json:"capDrop,omitempty"`
+	// CapAmbient gives a process that is not root the capabilities that
+	// CapAdd names, through the ambient set. It is Brig's own.
+	CapAmbient bool     `json:"capAmbient,omitempty"`
+	Security   Security `json:"security,omitzero"`
+}
+
+// Security is what --security-opt asks for.
+type Security struct {
+	Seccomp         Seccomp `json:"seccomp,omitzero"`
+	NoNewPrivileges bool    `json:"noNewPrivileges,omitempty"`
+	// AppArmor is a profile's name, "unconfined", or "" for none named.
+	AppArmor string `json:"appArmor,omitempty"`
+	// SystemPathsUnconfined leaves no path of /proc and /sys masked or
+	// read-only.
+	SystemPathsUnconfined bool `json:"systemPathsUnconfined,omitempty"`
+}
+
+// SeccompMode says where a container's seccomp profile comes from.
+type SeccompMode string
+
+const (
+	// SeccompDefault means that the user named no profile: the built-in one,
+	// or none for a privileged container.
+	SeccompDefault    SeccompMode = ""
+	SeccompBuiltin    SeccompMode = "builtin"
+	SeccompUnconfined SeccompMode = "unconfined"
+	SeccompFile       SeccompMode = "file"
+)
+
+// Seccomp names a seccomp profile.
+type Seccomp struct {
+	Mode SeccompMode `json:"mode,omitempty"`
+	Path string      `json:"path,omitempty"` // absolute, for SeccompFile only
+}
+
+// NetworkMode is the value of --network. "" is NetworkPrivate.
+type NetworkMode string
+
+const (
+	NetworkPrivate NetworkMode = "private" // own namespace
+	NetworkNone    NetworkMode = "none"    // own namespace with nothing but loopback
+	NetworkHost    NetworkMode = "host"
+)
+
+// Own reports whether the container has a network namespace of its own.
+func (m NetworkMode) Own() bool { return m != NetworkHost }
+
+// PIDMode is the value of --pid: "" (own namespace), "host" or "container:ID".
+type PIDMode string
+
+// IPCMode is the value of --ipc: "" or "private", "shareable", "none", "host"
+// or "container:ID".
+type IPCMode string
+
+// UTSMode is the value of --uts: "" (own namespace) or "host".
+type UTSMode string
+
+// CgroupnsMode is the value of --cgroupns: "" or "private", or "host".
+type CgroupnsMode string
+
+const modeHost = "host"
+
+// Host reports whether the container stays in the host's namespace.
+func (m PIDMode) Host() bool { return m == modeHost }
+
+// Host reports whether the container stays in the host's namespace.
+func (m IPCMode) Host() bool { return m == modeHost }
+
+// Host reports whether the container stays in the host's namespace.
+func (m UTSMode) Host() bool { return m == modeHost }
+
+// Host reports whether the container stays in the host's namespace.
+func (m CgroupnsMode) Host() bool { return m == modeHost }
+
+// Container gives the name or ID of the container to join, or "".
+func (m PIDMode) Container() string { return containerOf(string(m)) }
+
+// Container gives the name or ID of the container to join, or "".
+func (m IPCMode) Container() string { return containerOf(string(m)) }
+
+// MountType is the kind of a [Mount].
+type MountType string
+
+const (
+	MountBind  MountType = "bind"
+	MountTmpfs MountType = "tmpfs"
+)
+
+// Mount is a mount that the user asked for.
+type Mount struct {
+	Type     MountType `json:"type"`
+	Source   string    `json:"source,omitempty"` // absolute path on the host, bind only
+	Target   string    `json:"target"`           // absolute and clean path in the container
+	ReadOnly bool      `json:"readOnly,omitempty"`
+	// NonRecursive binds without the mounts below the source.
+	NonRecursive bool `json:"nonRecursive,omitempty"`
+	// ReadOnlyNonRecursive leaves the mounts below a read-only source writable.
+	ReadOnlyNonRecursive bool `json:"readOnlyNonRecursive,omitempty"`
+	// Propagation is one of [r]private, [r]slave, [r]shared; "" is rprivate.
+	Propagation string `json:"propagation,omitempty"`
+	// CreateSource says that a missing source becomes a directory (-v), where
+	// --mount refuses. Whoever mounts does it.
+	CreateSource bool `json:"createSource,omitempty"`
+	// Options are a tmpfs's options, in the order given.
+	Options []string `json:"options,omitempty"`
+}
+
+// Device is a device node, or a directory of them, of the host.
+type Device struct {
+	Host        string `json:"host"`        // absolute path on the host
+	Container   string `json:"container"`   // absolute path in the container
+	Permissions string `json:"permissions"` // some of r, w and m
+}
+
+// Ulimit is a resource limit; -1 is unlimited.
+type Ulimit struct {
+	Name string `json:"name"` // as in "nofile"
+	Soft int64  `json:"soft"`
+	Hard int64  `json:"hard"`
+}
+
+// HostEntry is a line of /etc/hosts.
+type HostEntry struct {
+	Name string `json:"name"`
+	IP   string `json:"ip"`
+}
+
+// ImageConfig is the part of an image's configuration that matters to a
+// container. Its JSON form is that of the image-spec's "config" object, which
+// is Docker's too.
+type ImageConfig struct {
+	User         string              `json:"User,omitempty"`
+	Env          []string            `json:"Env,omitempty"`
+	Entrypoint   []string            `json:"Entrypoint,omitempty"`
+	Cmd          []string            `json:"Cmd,omitempty"`
+	WorkingDir   string              `json:"WorkingDir,omitempty"`
+	Volumes      map[string]struct{} `json:"Volumes,omitempty"`
+	ExposedPorts map[string]struct{} `json:"ExposedPorts,omitempty"`
+	Labels       map[string]string   `json:"Labels,omitempty"`
+	StopSignal   string              `json:"StopSignal,omitempty"`
+}
