@@ -48,10 +48,10 @@ func runProgram(t testing.TB, p *Program, c Clone) syscall.WaitStatus {
 var plain = Clone{PIDNS: -1, CgroupFD: -1}
 
 func TestExecReplacesTheChild(t *testing.T) {
-	var b Builder
+	b := NewBuilder()
 	b.What("exec sh")
 	b.Call(syscall.SYS_EXECVE, b.Str("/bin/sh"), b.Strs([]string{"sh", "-c", "exit $X"}), b.Strs([]string{"X=37"}))
-	p := mapped(t, &b)
+	p := mapped(t, b)
 	if ws := runProgram(t, p, plain); ws.ExitStatus() != 37 {
 		t.Fatalf("exit status %d, want 37", ws.ExitStatus())
 	}
@@ -61,12 +61,12 @@ func TestExecReplacesTheChild(t *testing.T) {
 }
 
 func TestFailureNamesTheStep(t *testing.T) {
-	var b Builder
+	b := NewBuilder()
 	b.What("first")
 	b.Call(syscall.SYS_GETPID)
 	b.What("open a missing file")
 	b.Call(syscall.SYS_OPENAT, V(-100), b.Str("/nonexistent/x"), V(0))
-	p := mapped(t, &b)
+	p := mapped(t, b)
 	if ws := runProgram(t, p, plain); ws.ExitStatus() != 125 {
 		t.Fatalf("exit status %d, want 125", ws.ExitStatus())
 	}
@@ -77,7 +77,7 @@ func TestFailureNamesTheStep(t *testing.T) {
 }
 
 func TestErrorRulesAndRegisters(t *testing.T) {
-	var b Builder
+	b := NewBuilder()
 	b.What("steps")
 	r, fd := b.NewReg(), b.NewReg()
 	miss := b.Call(syscall.SYS_OPENAT, V(-100), b.Str("/nonexistent/x"), V(0)).Later(uint16(syscall.ENOENT))
@@ -92,7 +92,7 @@ func TestErrorRulesAndRegisters(t *testing.T) {
 	b.Land(skip)
 	b.Pseudo(Stage, V(9))
 	b.Call(syscall.SYS_EXIT_GROUP, V(3))
-	p := mapped(t, &b)
+	p := mapped(t, b)
 	if ws := runProgram(t, p, plain); ws.ExitStatus() != 3 {
 		tag, errno, _ := p.Failure()
 		t.Fatalf("exit status %d, failure %d %v", ws.ExitStatus(), tag, errno)
@@ -106,7 +106,7 @@ func TestErrorRulesAndRegisters(t *testing.T) {
 // process behind.
 func TestFailureUnderAFilterThatForbidsExit(t *testing.T) {
 	filter := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}}
-	var b Builder
+	b := NewBuilder()
 	b.What("block")
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&filter[0])), 8*len(filter))
 	insns := b.Bytes(raw)
@@ -119,7 +119,7 @@ func TestFailureUnderAFilterThatForbidsExit(t *testing.T) {
 	b.Call(unix.SYS_SECCOMP, V(unix.SECCOMP_SET_MODE_FILTER), V(0), prog)
 	b.What("exec")
 	b.Call(unix.SYS_EXECVE, b.Str("/bin/true"), b.Strs([]string{"true"}), b.Strs(nil))
-	p := mapped(t, &b)
+	p := mapped(t, b)
 	ws := runProgram(t, p, plain)
 	if !ws.Signaled() {
 		t.Fatalf("wait status %v, want death by a signal", ws)
@@ -134,9 +134,9 @@ func TestPIDNamespaceOfTheChildOnly(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	before, _ := os.Readlink("/proc/thread-self/ns/pid_for_children")
 	// A holder keeps a PID namespace alive for the second child to join.
-	var hold Builder
+	hold := NewBuilder()
 	hold.Call(syscall.SYS_PAUSE)
-	hp := mapped(t, &hold)
+	hp := mapped(t, hold)
 	holder, err := hp.Start(Clone{Flags: syscall.CLONE_NEWPID, PIDNS: -1, CgroupFD: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -148,11 +148,11 @@ func TestPIDNamespaceOfTheChildOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ns.Close()
-	var b Builder
+	b := NewBuilder()
 	r := b.NewReg()
 	b.Call(syscall.SYS_GETPID).To(r)
 	b.Call(syscall.SYS_EXIT_GROUP, V(0))
-	p := mapped(t, &b)
+	p := mapped(t, b)
 	runProgram(t, p, Clone{PIDNS: int(ns.Fd()), CgroupFD: -1})
 	if p.Reg(r) != 2 {
 		t.Fatalf("child is process %d of the namespace, want 2", p.Reg(r))
@@ -182,9 +182,9 @@ func TestMapRefusesGarbage(t *testing.T) {
 
 func BenchmarkStartTrue(bm *testing.B) {
 	for bm.Loop() {
-		var b Builder
+		b := NewBuilder()
 		b.Call(syscall.SYS_EXECVE, b.Str("/bin/true"), b.Strs([]string{"true"}), b.Strs(nil))
-		p := mapped(bm, &b)
+		p := mapped(bm, b)
 		runProgram(bm, p, plain)
 		p.Unmap()
 	}

@@ -67,6 +67,16 @@ const (
 	Store32                        // write Arg[1] as 32 bits to the address Arg[0]
 )
 
+// Registers that the parent presets with its own descriptors.
+const (
+	RegStdin  = iota // becomes descriptor 0
+	RegStdout        // becomes descriptor 1
+	RegStderr        // becomes descriptor 2
+	RegSync          // read end: one byte comes when the child is in its cgroup
+	RegDone          // write end, close-on-exec: its end of file tells of the execve
+	regFirst         // first that NewReg gives
+)
+
 // Registers is the number of 64-bit registers of a program.
 const Registers = 256
 
@@ -85,7 +95,7 @@ type header struct {
 	failErr uint32
 	failPC  uint32
 	stage   uint32
-	_       uint32
+	retries uint32
 
 	regs [Registers]uint64
 }
@@ -97,7 +107,7 @@ const (
 	opSize     = int(unsafe.Sizeof(Op{}))
 )
 
-// Builder assembles a Program. The zero value is ready to use.
+// Builder assembles a Program.
 type Builder struct {
 	ops  []Op
 	data []byte
@@ -112,6 +122,9 @@ func (b *Builder) What(msg string) {
 	b.Tags = append(b.Tags, msg)
 	b.tag = uint32(len(b.Tags) - 1)
 }
+
+// NewBuilder starts an empty program.
+func NewBuilder() *Builder { return &Builder{next: regFirst} }
 
 // NewReg reserves a register.
 func (b *Builder) NewReg() uint8 {
@@ -179,6 +192,10 @@ func (b *Builder) Strs(list []string) Arg {
 	}
 	return a
 }
+
+// Offset is the offset of a placed block, for a word that Relocate will make
+// an address.
+func (b *Builder) Offset(a Arg) uint64 { return uint64(a.val) }
 
 // Relocate marks the word at byte offset into the block at a as an address.
 func (b *Builder) Relocate(a Arg, offset int) {

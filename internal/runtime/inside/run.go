@@ -106,6 +106,7 @@ type cloneArgs struct {
 
 const (
 	sysClone3       = 435 // the same on all architectures
+	sysOpenat2      = 437
 	cloneIntoCgroup = 0x200000000
 	allSignals      = 8 // bytes of the kernel's sigset_t
 )
@@ -194,8 +195,8 @@ func interpret(base unsafe.Pointer) {
 		if op.Nr < PseudoBase {
 			r, _, e = syscall.RawSyscall6(uintptr(op.Nr), value(h, op, 0), value(h, op, 1), value(h, op, 2),
 				value(h, op, 3), value(h, op, 4), value(h, op, 5))
-			if e == syscall.EINTR {
-				pc-- // only a tracer can cause this: all signals are blocked
+			if again(h, op, e) {
+				pc--
 				continue
 			}
 		} else {
@@ -252,6 +253,21 @@ func pseudo(h *header, op *Op, pc *int64) (uintptr, syscall.Errno) {
 		return 0, syscall.ENOSYS
 	}
 	return 0, 0
+}
+
+// again says whether a system call is to be repeated. With all signals blocked
+// only a tracer causes EINTR. openat2 answers EAGAIN when anything on the
+// host was renamed or mounted while it resolved a "..", openat2(2); the bound
+// keeps a storm of renames from holding the start forever.
+//
+//go:nosplit
+//go:norace
+func again(h *header, op *Op, e syscall.Errno) bool {
+	if e != syscall.EINTR && (e != syscall.EAGAIN || op.Nr != sysOpenat2) {
+		return false
+	}
+	h.retries++
+	return h.retries < 1<<20
 }
 
 // at makes a pointer of an address in the program's mapping, which is not Go

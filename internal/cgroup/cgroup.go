@@ -1,0 +1,261 @@
+// Package cgroup makes a container's cgroups and limits, on v1, v2 and hybrid
+// hosts. The work is done by github.com/opencontainers/cgroups; this package
+// owns the translation from the runtime-spec, the answer to "which directories
+// are the container's", and the trick that hides the kernel's latency (Warm).
+// It knows no containers: only a path and resources.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/opencontainers/cgroups"
+	_ "github.com/opencontainers/cgroups/devices" // sets the device rules' implementation
+	devices "github.com/opencontainers/cgroups/devices/config"
+	"github.com/opencontainers/cgroups/fs"
+	"github.com/opencontainers/cgroups/fs2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brig-run/brig/internal/runtime"
+)
+
+// Root is where cgroups are mounted, cgroups(7).
+const Root = "/sys/fs/cgroup"
+
+// Group is the cgroup of one container: a directory in every hierarchy.
+type Group struct {
+	mgr    cgroups.Manager
+	Layout runtime.CgroupLayout
+	// Dirs are the directories to join and to remove at the end.
+	Dirs []string
+	// Warnings name the limits that this kernel cannot hold.
+	Warnings []string
+}
+
+// Mode is "v1", "v2" or "hybrid".
+func Mode() string {
+	switch {
+	case cgroups.IsCgroup2UnifiedMode():
+		return "v2"
+	case cgroups.IsCgroup2HybridMode():
+		return "hybrid"
+	}
+	return "v1"
+}
+
+// Create makes the cgroup at path (as "/brig/ID", below the root of each
+// hierarchy) and sets its limits. On error nothing is left.
+func Create(cgroupPath string, r *specs.LinuxResources) (*Group, error) {
+	g := &Group{}
+	res, err := g.resources(r)
+	if err != nil {
+		return nil, err
+	}
+	config := &cgroups.Cgroup{Path: cgroupPath, Resources: res}
+	if cgroups.IsCgroup2UnifiedMode() {
+		g.mgr, err = fs2.NewManager(config, filepath.Join(Root, cgroupPath))
+	} else {
+		g.mgr, err = fs.NewManager(config, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", cgroupPath, err)
+	}
+	g.layout()
+	if err := g.mgr.Apply(-1); err != nil {
+		g.Remove()
+		return nil, fmt.Errorf("create cgroup %s: %w", cgroupPath, err)
+	}
+	if err := g.mgr.Set(res); err != nil {
+		g.Remove()
+		return nil, fmt.Errorf("set the limits of cgroup %s: %w", cgroupPath, err)
+	}
+	return g, nil
+}
+
+// Remove removes the directories. The cgroup must be empty.
+func (g *Group) Remove() error { return g.mgr.Destroy() }
+
+// Open opens the cgroup's directory on a v2 host, for CLONE_INTO_CGROUP.
+func (g *Group) Open() (*os.File, error) {
+	if !g.Layout.Unified {
+		return nil, errors.New("no single cgroup directory on a v1 host")
+	}
+	return os.Open(g.Dirs[0])
+}
+
+// layout sorts the manager's paths by hierarchy: several controllers may share
+// one, as in /sys/fs/cgroup/cpu,cpuacct.
+func (g *Group) layout() {
+	g.Layout.Unified = cgroups.IsCgroup2UnifiedMode()
+	byDir := map[string]*runtime.Hierarchy{}
+	for controller, p := range g.mgr.GetPaths() {
+		if p == "" {
+			continue
+		}
+		dir := hierarchyDir(p)
+		h := byDir[dir]
+		if h == nil {
+			h = &runtime.Hierarchy{Dir: dir, Type: "cgroup", Data: dir, Path: p}
+			switch {
+			case controller == "":
+				h.Type, h.Data = "cgroup2", ""
+			case strings.HasPrefix(controller, "name="):
+				h.Data = controller
+			}
+			byDir[dir] = h
+		}
+		if controller != dir && controller != "" && !strings.HasPrefix(controller, "name=") {
+			h.Links = append(h.Links, controller)
+		}
+	}
+	for _, h := range byDir {
+		g.Dirs = append(g.Dirs, h.Path)
+		sort.Strings(h.Links)
+		if !g.Layout.Unified {
+			g.Layout.Hierarchies = append(g.Layout.Hierarchies, *h)
+		}
+	}
+	sort.Strings(g.Dirs)
+	sort.Slice(g.Layout.Hierarchies, func(i, j int) bool { return g.Layout.Hierarchies[i].Dir < g.Layout.Hierarchies[j].Dir })
+}
+
+func hierarchyDir(p string) string {
+	rel := strings.TrimPrefix(p, Root+"/")
+	dir, _, _ := strings.Cut(rel, "/")
+	return dir
+}
+
+// Warm takes the kernel's cgroup lock once, by moving the caller to where it
+// already is. After 150 ms without any such move the first one waits for a
+// grace period (5 to 16 ms): taken early, on a thread of its own, that time
+// passes while the start does other work, and the container's join is quick.
+// On v2 the clone itself enters the cgroup, and nothing waits.
+func Warm() {
+	if cgroups.IsCgroup2UnifiedMode() {
+		return
+	}
+	own, err := cgroups.ParseCgroupFile("/proc/thread-self/cgroup")
+	if err != nil {
+		return
+	}
+	sub, ok := own["freezer"]
+	if !ok {
+		return
+	}
+	// The thread stays where it is; only the lock is wanted. A failure costs
+	// time and nothing else.
+	f, err := os.OpenFile(path.Join(Root, "freezer", sub, "tasks"), os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	f.WriteString("0")
+}
+
+// resources translates the spec's limits.
+func (g *Group) resources(r *specs.LinuxResources) (*cgroups.Resources, error) {
+	out := &cgroups.Resources{}
+	if r == nil {
+		out.SkipDevices = true
+		return out, nil
+	}
+	if err := deviceRules(out, r.Devices); err != nil {
+		return nil, err
+	}
+	g.memory(out, r.Memory)
+	if c := r.CPU; c != nil {
+		set(&out.CpuShares, c.Shares)
+		set(&out.CpuQuota, c.Quota)
+		set(&out.CpuPeriod, c.Period)
+		set(&out.CpuRtRuntime, c.RealtimeRuntime)
+		set(&out.CpuRtPeriod, c.RealtimePeriod)
+		out.CpuBurst, out.CPUIdle = c.Burst, c.Idle
+		out.CpusetCpus, out.CpusetMems = c.Cpus, c.Mems
+		if out.CpuShares != 0 {
+			out.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(out.CpuShares)
+		}
+	}
+	if r.Pids != nil {
+		out.PidsLimit = r.Pids.Limit
+	}
+	if b := r.BlockIO; b != nil && b.Weight != nil {
+		out.BlkioWeight = *b.Weight
+	}
+	for _, h := range r.HugepageLimits {
+		out.HugetlbLimit = append(out.HugetlbLimit, &cgroups.HugepageLimit{Pagesize: h.Pagesize, Limit: h.Limit})
+	}
+	if len(r.Unified) > 0 {
+		out.Unified = r.Unified
+	}
+	return out, nil
+}
+
+func set[T any](dst *T, src *T) {
+	if src != nil {
+		*dst = *src
+	}
+}
+
+func (g *Group) memory(out *cgroups.Resources, m *specs.LinuxMemory) {
+	if m == nil {
+		return
+	}
+	set(&out.Memory, m.Limit)
+	set(&out.MemoryReservation, m.Reservation)
+	set(&out.MemorySwap, m.Swap)
+	out.MemorySwappiness = m.Swappiness
+	set(&out.OomKillDisable, m.DisableOOMKiller)
+	if out.MemorySwap != 0 && !swapLimits() {
+		g.Warnings = append(g.Warnings, "this kernel cannot limit swap: memory is limited without it")
+		out.MemorySwap = 0
+	}
+}
+
+// swapLimits says whether the kernel accounts swap per cgroup.
+func swapLimits() bool {
+	if cgroups.IsCgroup2UnifiedMode() {
+		_, err := os.Stat("/proc/swaps")
+		return err == nil
+	}
+	_, err := os.Stat(Root + "/memory/memory.memsw.limit_in_bytes")
+	return err == nil
+}
+
+// deviceRules puts the spec's device rules in order; the last match counts.
+func deviceRules(out *cgroups.Resources, rules []specs.LinuxDeviceCgroup) error {
+	for i, r := range rules {
+		rule := &devices.Rule{Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard,
+			Permissions: devices.Permissions(r.Access), Allow: r.Allow}
+		switch r.Type {
+		case "", "a":
+		case "c", "b":
+			rule.Type = devices.Type(r.Type[0])
+		default:
+			return fmt.Errorf("spec: linux.resources.devices[%d].type: %q: want a, b or c", i, r.Type)
+		}
+		set(&rule.Major, r.Major)
+		set(&rule.Minor, r.Minor)
+		if r.Access == "" || strings.Trim(r.Access, "rwm") != "" {
+			return fmt.Errorf("spec: linux.resources.devices[%d].access: %q: want letters of rwm", i, r.Access)
+		}
+		out.Devices = append(out.Devices, rule)
+	}
+	if len(rules) == 0 {
+		out.SkipDevices = true
+	}
+	return nil
+}
+
+// Procs lists the processes in a cgroup directory and the ones below it.
+func Procs(dir string) ([]int, error) {
+	pids, err := cgroups.GetAllPids(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return pids, err
+}

@@ -1,0 +1,176 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"sort"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/runtime/inside"
+)
+
+// devices makes the device nodes and the links in /dev. A /dev that the user
+// bound from elsewhere is left as it is, as runc does.
+func (p *planner) devices() error {
+	for _, m := range p.spec.Mounts {
+		if path.Clean(m.Destination) == "/dev" && parseMountOptions(m.Options).bind {
+			return nil
+		}
+	}
+	p.What("make device nodes in /dev")
+	dev := p.NewReg()
+	p.target("/dev", false, dev)
+	for i, d := range p.spec.Linux.Devices {
+		if err := p.device(dev, d); err != nil {
+			return fmt.Errorf("spec: linux.devices[%d]: %w", i, err)
+		}
+	}
+	p.What("make links in /dev")
+	for _, l := range [][2]string{
+		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},
+	} {
+		p.Call(unix.SYS_SYMLINKAT, p.Str(l[0]), inside.R(dev), p.Str(l[1])).On(uint16(unix.EEXIST), 0)
+	}
+	return nil
+}
+
+// DefaultDevices are the nodes that every Linux container has, runtime-spec
+// config-linux.md "Default Devices"; the links and ptmx come by themselves.
+func DefaultDevices() []specs.LinuxDevice {
+	mode := os.FileMode(0o666)
+	dev := func(name string, major, minor int64) specs.LinuxDevice {
+		return specs.LinuxDevice{Path: "/dev/" + name, Type: "c", Major: major, Minor: minor, FileMode: &mode}
+	}
+	return []specs.LinuxDevice{
+		dev("null", 1, 3), dev("zero", 1, 5), dev("full", 1, 7),
+		dev("random", 1, 8), dev("urandom", 1, 9), dev("tty", 5, 0),
+	}
+}
+
+func (p *planner) device(dev uint8, d specs.LinuxDevice) error {
+	mode := uint32(0o666)
+	if d.FileMode != nil {
+		mode = uint32(d.FileMode.Perm())
+	}
+	switch d.Type {
+	case "c", "u":
+		mode |= unix.S_IFCHR
+	case "b":
+		mode |= unix.S_IFBLK
+	case "p":
+		mode |= unix.S_IFIFO
+	default:
+		return fmt.Errorf("type %q: want c, u, b or p", d.Type)
+	}
+	name := path.Clean("/" + d.Path)
+	p.What("make device " + name)
+	dir := dev
+	if parent := path.Dir(name); parent != "/dev" {
+		dir = p.tmp2
+		p.target(parent, false, dir)
+	}
+	base := p.Str(path.Base(name))
+	done := p.Call(unix.SYS_MKNODAT, inside.R(dir), base, inside.V(mode), inside.V(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).Later(uint16(unix.EEXIST))
+	if d.UID != nil || d.GID != nil {
+		p.Call(unix.SYS_FCHOWNAT, inside.R(dir), base, inside.V(orZero(d.UID)), inside.V(orZero(d.GID)), inside.V(unix.AT_SYMLINK_NOFOLLOW))
+	}
+	p.Land(done)
+	if dir == p.tmp2 {
+		p.Call(unix.SYS_CLOSE, inside.R(dir))
+	}
+	return nil
+}
+
+func orZero(id *uint32) uint32 {
+	if id == nil {
+		return 0
+	}
+	return *id
+}
+
+// Terminal is the container's pseudo terminal. Its devpts instance is made
+// before the container starts, as a detached mount: so the master never has to
+// be handed out of the container.
+type Terminal struct {
+	Mount  *os.File // detached devpts mount, for the container's /dev/pts
+	Master *os.File
+}
+
+// NewTerminal makes a devpts instance for the options of m, and opens a
+// terminal in it.
+func NewTerminal(m specs.Mount) (*Terminal, error) {
+	mnt, err := detached("devpts", parseMountOptions(m.Options))
+	if err != nil {
+		return nil, fmt.Errorf("make a devpts instance: %w", err)
+	}
+	fd, err := unix.Openat(int(mnt.Fd()), "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		mnt.Close()
+		return nil, fmt.Errorf("open a terminal: %w", err)
+	}
+	return &Terminal{Mount: mnt, Master: os.NewFile(uintptr(fd), "ptmx")}, nil
+}
+
+// detached makes a file system that is mounted nowhere yet.
+func detached(fstype string, o mountOptions) (*os.File, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fs)
+	for _, kv := range o.data {
+		k, v, hasValue := strings.Cut(kv, "=")
+		if hasValue {
+			err = unix.FsconfigSetString(fs, k, v)
+		} else {
+			err = unix.FsconfigSetFlag(fs, k)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", kv, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.attrSet))
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), fstype), nil
+}
+
+// console opens the terminal's slave as the container's standard streams, and
+// binds it over /dev/console.
+func (p *planner) console() {
+	if p.cfg.Terminal == nil {
+		return
+	}
+	p.What("open the terminal")
+	slave := p.NewReg()
+	p.Call(unix.SYS_IOCTL, inside.R(p.pass(p.cfg.Terminal.Master)), inside.V(unix.TIOCGPTPEER), inside.V(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)).To(slave)
+	for r := uint8(inside.RegStdin); r <= inside.RegStderr; r++ {
+		p.Pseudo(inside.Set, inside.R(slave)).To(r)
+	}
+	p.What("bind the terminal on /dev/console")
+	p.Call(unix.SYS_OPEN_TREE, inside.R(slave), p.Str(""), inside.V(emptyPath|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(p.tmp2)
+	console := p.NewReg()
+	p.target("/dev/console", true, console)
+	p.moveTo(p.tmp2, console)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
