@@ -147,7 +147,7 @@ func (b *builder) namespaces() error {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: b.PIDPath})
 	}
 	if !b.o.IPC.Host() {
-		if b.o.IPC.Container() != "" && b.IPCPath == "" {
+		if b.o.IPC.Container() != "" && (b.IPCPath == "" || b.ShmPath == "") {
 			return fmt.Errorf("--ipc %q: that container is not running; start it first", b.o.IPC)
 		}
 		ns = append(ns, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: b.IPCPath})
@@ -194,10 +194,12 @@ func (b *builder) process() error {
 	if p.User, home, err = lookupUser(b.Root, b.userSpec(b.o.User), b.o.GroupAdd); err != nil {
 		return err
 	}
-	p.Env = b.env(b.o.TTY, nil, home)
+	if p.Env = b.env(b.o.TTY, nil, home); b.o.Init && !b.hasInit() {
+		b.warn("--init does nothing with --pid %s: that namespace has an init", b.o.PID)
+	}
 	score := b.o.OOMScoreAdj
 	p.OOMScoreAdj = &score
-	return nil
+	return noNUL("variable", p.Env)
 }
 
 func (b *builder) userSpec(user string) string {
@@ -231,12 +233,18 @@ func (b *builder) args() ([]string, error) {
 		args = append(args, InitTarget, "--")
 	}
 	args = append(append(args, entry...), cmd...)
-	for _, a := range args {
-		if strings.ContainsRune(a, 0) {
-			return nil, fmt.Errorf("argument %q holds a NUL byte", a)
+	return args, noNUL("argument", args)
+}
+
+// noNUL refuses strings that execve(2) would cut short. An image's JSON can hold
+// them, a command line cannot.
+func noNUL(what string, words []string) error {
+	for _, w := range words {
+		if strings.ContainsRune(w, 0) {
+			return fmt.Errorf("%s %q holds a NUL byte", what, w)
 		}
 	}
-	return args, nil
+	return nil
 }
 
 // hasInit: in another's PID namespace there is an init already.
@@ -280,22 +288,17 @@ func (b *builder) env(tty bool, extra []string, home string) []string {
 // (capabilities(7), Transformation of capabilities during execve), so the spec
 // says the same, but for those that CapAmbient keeps.
 func (b *builder) capabilities() error {
-	base, add := capability.Default(), b.o.CapAdd
+	base := capability.Default()
 	if b.o.Privileged {
-		// Names are checked, but there is nothing to add to all. Unlike
-		// Docker, a drop still drops.
-		if _, err := capability.Resolve(base, add, nil); err != nil {
-			return fmt.Errorf("--cap-add: %w", err)
-		}
-		base, add = b.host.Capabilities, nil
+		base = b.host.Capabilities // less what is dropped, where Docker forgets the drop
 	}
-	set, err := capability.Resolve(base, add, b.o.CapDrop)
+	set, err := capability.Resolve(base, b.o.CapAdd, b.o.CapDrop)
 	if err != nil {
-		return fmt.Errorf("capabilities: %w", err)
+		return fmt.Errorf("resolve --cap-add and --cap-drop: %w", err)
 	}
-	if missing := set &^ b.host.Capabilities; missing != 0 {
-		b.warn("the kernel does not know or grant %s; going on without", strings.Join(missing.Names(), ", "))
-		set &= b.host.Capabilities
+	if missing := set.Minus(b.host.Capabilities); !missing.Empty() {
+		b.warn("this host cannot grant %s; going on without", strings.Join(missing.Names(), ", "))
+		set = set.Intersect(b.host.Capabilities)
 	}
 	b.res.Capabilities = set
 	b.spec.Process.Capabilities, err = b.capabilitySets(set, b.spec.Process.User.UID)
@@ -316,7 +319,7 @@ func (b *builder) capabilitySets(bounding capability.Set, uid uint32) (*specs.Li
 	if err != nil {
 		return nil, fmt.Errorf("--cap-add: %w", err)
 	}
-	names := (asked & bounding).Names()
+	names := asked.Intersect(bounding).Names()
 	c.Permitted, c.Effective, c.Inheritable, c.Ambient = names, names, names, names
 	return c, nil
 }

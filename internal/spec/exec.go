@@ -55,13 +55,12 @@ func (b *builder) execProcess(e *ExecOptions) error {
 	if p.Cwd, err = b.cwd(workdir); err != nil {
 		return err
 	}
-	user, groups := e.User, []string(nil)
+	user := e.User
 	if user == "" {
-		// Added groups go with the container's user, not with another.
-		user, groups = b.userSpec(b.o.User), b.o.GroupAdd
+		user = b.userSpec(b.o.User)
 	}
 	var home string
-	if p.User, home, err = lookupUser(b.Root, user, groups); err != nil {
+	if p.User, home, err = lookupUser(b.Root, user, b.o.GroupAdd); err != nil {
 		return err
 	}
 	p.Env = b.env(e.TTY, e.Env, home)

@@ -3,13 +3,28 @@ package spec
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode"
+
+	"github.com/brig-run/brig/internal/nearest"
 )
 
 // badValue is the error of every parser: the flag, the value, and what to write
 // instead.
 func badValue(flag, value, fix string, args ...any) error {
-	return fmt.Errorf("%s %q: %s", flag, value, fmt.Sprintf(fix, args...))
+	return fmt.Errorf("%s %q: %s", flag, value, oneLine(fmt.Sprintf(fix, args...)))
+}
+
+// oneLine keeps what a user wrote from breaking an error's line or colouring
+// the terminal.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 func containerOf(mode string) string {
@@ -57,47 +72,10 @@ func oneOf(words []string) string {
 // unknown words the refusal of a word that is not in known, with the nearest
 // known one if there is any near enough.
 func unknown(what, word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+	if near := nearest.Name(strings.ToLower(word), slices.Values(known)); near != "" {
 		return fmt.Sprintf("unknown %s %q; did you mean %s?", what, word, near)
 	}
 	return fmt.Sprintf("unknown %s %q; use %s", what, word, oneOf(known))
-}
-
-// nearest gives the known word at the smallest edit distance from word, if
-// that is at most a third of its length (and at least 2).
-func nearest(word string, known []string) string {
-	word = strings.ToLower(word)
-	if len(word) > 64 {
-		return ""
-	}
-	best, bestDist := "", max(2, len(word)/3)+1
-	for _, k := range known {
-		if d := editDistance(word, k); d < bestDist && d < len(k) {
-			best, bestDist = k, d
-		}
-	}
-	return best
-}
-
-// editDistance is Levenshtein's, over bytes.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			subst := diag
-			if a[i] != b[j] {
-				subst++
-			}
-			diag = row[j+1]
-			row[j+1] = min(subst, row[j]+1, diag+1)
-		}
-	}
-	return row[len(b)]
 }
 
 func isAlnum(c byte) bool {

@@ -20,11 +20,6 @@ func (b *builder) mounts() error {
 		return err
 	}
 	all := b.systemMounts(user)
-	if b.o.ReadOnly {
-		for i := range all {
-			readOnlyRoot(&all[i])
-		}
-	}
 	all = append(all, user...)
 	if b.hasInit() {
 		if b.InitPath == "" {
@@ -38,10 +33,6 @@ func (b *builder) mounts() error {
 
 // systemMounts are Docker's, without those that a user's mount replaces.
 func (b *builder) systemMounts(user []specs.Mount) []specs.Mount {
-	access := "ro"
-	if b.o.Privileged {
-		access = "rw"
-	}
 	all := make([]specs.Mount, 0, 8+len(user))
 	all = append(all,
 		specs.Mount{Destination: "/proc", Type: "proc", Source: "proc",
@@ -51,10 +42,13 @@ func (b *builder) systemMounts(user []specs.Mount) []specs.Mount {
 		specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
 			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
 		specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs",
-			Options: []string{"nosuid", "noexec", "nodev", access}},
+			Options: b.unlessPrivileged("ro")},
 		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
-			Options: []string{access, "nosuid", "noexec", "nodev"}},
-		b.mqueue(),
+			Options: b.unlessPrivileged("ro")},
+		// The kernel shows the queues of the IPC namespace that mounts
+		// (mq_overview(7)): the container's, the joined or the host's.
+		specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue",
+			Options: []string{"nosuid", "noexec", "nodev"}},
 	)
 	if b.o.IPC != "none" {
 		all = append(all, b.shm())
@@ -69,11 +63,13 @@ func (b *builder) systemMounts(user []specs.Mount) []specs.Mount {
 	})
 }
 
-// mqueue is an own instance: the kernel shows the queues of the IPC namespace
-// that mounts it (mq_overview(7)), which is the joined or the host's one too.
-func (b *builder) mqueue() specs.Mount {
-	return specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue",
-		Options: []string{"nosuid", "noexec", "nodev"}}
+// unlessPrivileged gives the options of a mount that shows the machine.
+func (b *builder) unlessPrivileged(access string) []string {
+	options := []string{"nosuid", "noexec", "nodev"}
+	if !b.o.Privileged {
+		options = append(options, access)
+	}
+	return options
 }
 
 // shm: /dev/shm belongs to the IPC namespace in spirit, so it is the host's
@@ -83,7 +79,7 @@ func (b *builder) shm() specs.Mount {
 	switch {
 	case b.o.IPC.Host():
 		m.Source = "/dev/shm"
-	case b.ShmPath != "":
+	case b.ShmPath != "" && (b.o.IPC == "shareable" || b.o.IPC.Container() != ""):
 		m.Source = b.ShmPath
 	default:
 		size := b.o.ShmSize
@@ -94,22 +90,6 @@ func (b *builder) shm() specs.Mount {
 		m.Options = []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(size, 10)}
 	}
 	return m
-}
-
-// readOnlyRoot makes a system mount read-only with the root, but for those that
-// a program needs to write to.
-func readOnlyRoot(m *specs.Mount) {
-	switch m.Destination {
-	case "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue":
-		return
-	}
-	i := slices.Index(m.Options, "rw")
-	switch {
-	case i >= 0:
-		m.Options[i] = "ro"
-	case !slices.Contains(m.Options, "ro"):
-		m.Options = append(m.Options, "ro")
-	}
 }
 
 // userMounts gives the user's mounts and the files of /etc, parents first.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,11 +77,7 @@ func ParseUlimit(value string) (Ulimit, error) {
 	if !ok {
 		return Ulimit{}, badValue(flag, value, "write NAME=SOFT[:HARD], as in nofile=1024:2048")
 	}
-	known := false
-	for _, n := range ulimitNames() {
-		known = known || n == name
-	}
-	if !known {
+	if !slices.Contains(ulimitNames(), name) {
 		return Ulimit{}, badValue(flag, value, "%s", unknown("limit", name, ulimitNames()))
 	}
 	soft, hard, ok := strings.Cut(limits, ":")
@@ -497,12 +494,10 @@ func ParsePlatform(value string) (Platform, error) {
 		return Platform{}, badValue(flag, value, "only linux images can run here")
 	}
 	p.normalize()
-	for _, arch := range platformArchs() {
-		if p.Arch == arch {
-			return p, nil
-		}
+	if !slices.Contains(platformArchs(), p.Arch) {
+		return Platform{}, badValue(flag, value, "%s", unknown("architecture", p.Arch, platformArchs()))
 	}
-	return Platform{}, badValue(flag, value, "%s", unknown("architecture", p.Arch, platformArchs()))
+	return p, nil
 }
 
 func platformArchs() []string {

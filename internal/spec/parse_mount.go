@@ -3,9 +3,11 @@ package spec
 import (
 	"encoding/csv"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/brig-run/brig/internal/nearest"
 	"github.com/docker/go-units"
 )
 
@@ -138,7 +140,7 @@ type mountFields struct {
 
 func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
 	key, val, hasVal := strings.Cut(field, "=")
-	key = strings.ToLower(strings.TrimSpace(key))
+	key = strings.ToLower(key)
 	family, _, _ := strings.Cut(key, "-")
 	switch {
 	case family == "bind" && p.bindKey == "":
@@ -151,10 +153,8 @@ func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
 		case "readonly", "ro", "bind-nonrecursive", "bind-create-src":
 			val = "true"
 		default:
-			for _, k := range mountKeys() {
-				if key == k {
-					return badValue(flag, value, "field %q needs a value: %s=VALUE", field, key)
-				}
+			if slices.Contains(mountKeys(), key) {
+				return badValue(flag, value, "field %q needs a value: %s=VALUE", field, key)
 			}
 		}
 	}
@@ -336,14 +336,15 @@ func checkTmpfsOption(opt string) string {
 		}
 		return ""
 	}
-	flags := tmpfsFlags()
-	for _, f := range flags {
-		if opt == f {
-			return ""
-		}
+	known := tmpfsFlags()
+	if slices.Contains(known, opt) {
+		return ""
 	}
-	all := append([]string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"}, flags...)
-	return unknown("option", opt, all)
+	known = append(known, "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge")
+	if near := nearest.Name(key, slices.Values(known)); near != "" {
+		return "unknown option " + strconv.Quote(opt) + "; did you mean " + near + "?"
+	}
+	return "unknown option " + strconv.Quote(opt) + "; use those of tmpfs(5), as in size=64m, mode=1777 or exec"
 }
 
 // isTmpfsSize follows the kernel's memparse (lib/cmdline.c) in decimal, plus
