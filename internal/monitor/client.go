@@ -1,0 +1,192 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+)
+
+// Client is a command's connection to a monitor.
+type Client struct {
+	c   *conn
+	pid int // of a monitor that was spawned here
+}
+
+// Event is what a monitor tells.
+type Event struct {
+	Started bool   // the process runs; PID is its ID
+	PID     int    //
+	Stream  byte   // 1 or 2: Data is output
+	Data    []byte // valid until the next event
+	Exited  bool   // Code is the exit code
+	Code    int
+	OOM     bool
+}
+
+// Failure is a start that failed at a step of the program: the engine, which
+// made the program, can say what the step was for.
+type Failure struct {
+	Tag   uint32
+	Errno syscall.Errno
+	Text  string // when there is no step to blame
+}
+
+func (f *Failure) Error() string {
+	if f.Text != "" {
+		return f.Text
+	}
+	return f.Errno.Error()
+}
+
+// AtStep says whether a step of the program failed.
+func (f *Failure) AtStep() bool { return f.Tag != noTag }
+
+// Spawn starts a monitor from the executable exe. It idles until Start.
+func Spawn(exe string) (*Client, error) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		closeAll(pair[:])
+		return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+	}
+	pid, err := syscall.ForkExec(exe, []string{Argv0}, &syscall.ProcAttr{
+		Dir:   "/",
+		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(pair[1])},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	syscall.Close(null)
+	syscall.Close(pair[1])
+	if err != nil {
+		syscall.Close(pair[0])
+		return nil, &os.PathError{Op: "start the monitor", Path: exe, Err: err}
+	}
+	c, err := newConn(pair[0])
+	return &Client{c: c, pid: pid}, err
+}
+
+// Dial connects to the monitor of the container in dir.
+func Dial(dir string) (*Client, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := syscall.Connect(fd, socketAddr(d)); err != nil {
+		syscall.Close(fd)
+		return nil, &os.PathError{Op: "connect to the monitor in", Path: dir, Err: err}
+	}
+	c, err := newConn(fd)
+	return &Client{c: c}, err
+}
+
+// PID is the process ID of a monitor that Spawn started.
+func (c *Client) PID() int { return c.pid }
+
+// Close leaves. A monitor that was not told to start ends; a running container
+// goes on.
+func (c *Client) Close() { c.c.close() }
+
+// Files are the descriptors that go with a Start or an Exec.
+type Files struct {
+	Program *os.File // memfd
+	Lock    *os.File // Start: the container's lock, held by whoever has it open
+	Listen  *os.File // Start: from Listen
+	PIDNS   *os.File // or nil
+	Cgroup  *os.File // Start: or nil
+	Regs    []*os.File
+	Master  *os.File // Start: the terminal's master, or nil
+	Streams []*os.File
+}
+
+func (f *Files) list(head ...*os.File) (fds []int) {
+	list := append(append(head, f.PIDNS, f.Cgroup), f.Regs...)
+	list = append(append(list, f.Master), f.Streams...)
+	for _, file := range list {
+		if file != nil {
+			fds = append(fds, int(file.Fd()))
+		}
+	}
+	return fds
+}
+
+// Start tells a spawned monitor what to run. The answer comes as an Event or
+// as an error of Next.
+func (c *Client) Start(s *Start, f Files) error {
+	fds := f.list(f.Program, f.Lock, f.Listen)
+	if len(fds) > maxFDs {
+		return errors.New("too many mounts and namespaces for one container")
+	}
+	return c.c.send(s.encode(), fds...)
+}
+
+// Exec asks the monitor to run a further process.
+func (c *Client) Exec(x *Exec, f Files) error {
+	return c.c.send(x.encode(), f.list(f.Program)...)
+}
+
+// Attach asks for the container's output from now on, and its exit.
+func (c *Client) Attach(s Streams) error { return c.c.sendKind(msgAttach, []byte{byte(s)}) }
+
+// Write sends bytes to the container's standard input.
+func (c *Client) Write(p []byte) (int, error) {
+	for sent := 0; sent < len(p); sent += chunk {
+		if err := c.c.sendKind(msgStdin, p[sent:min(sent+chunk, len(p))]); err != nil {
+			return sent, err
+		}
+	}
+	return len(p), nil
+}
+
+// CloseInput ends the container's standard input.
+func (c *Client) CloseInput() error { return c.c.sendKind(msgEOF, nil) }
+
+// Resize sets the size of the container's terminal.
+func (c *Client) Resize(rows, cols uint16) error {
+	b := binary.LittleEndian.AppendUint16(nil, rows)
+	return c.c.sendKind(msgResize, binary.LittleEndian.AppendUint16(b, cols))
+}
+
+// Signal sends a signal to the container's first process, or to the process of
+// this connection's Exec.
+func (c *Client) Signal(sig syscall.Signal) error { return c.c.sendKind(msgSignal, []byte{byte(sig)}) }
+
+// Next waits for the next event. A failed start is a *Failure; io.EOF means
+// that the monitor has gone.
+func (c *Client) Next() (Event, error) {
+	kind, p, fds, err := c.c.receive()
+	closeAll(fds)
+	if err != nil {
+		if errors.Is(err, syscall.ECONNRESET) {
+			err = io.EOF
+		}
+		return Event{}, err
+	}
+	num := func(i int) uint32 {
+		if len(p) < 4*(i+1) {
+			return 0
+		}
+		return binary.LittleEndian.Uint32(p[4*i:])
+	}
+	switch kind {
+	case msgStarted:
+		return Event{Started: true, PID: int(num(0))}, nil
+	case msgStdout:
+		return Event{Stream: 1, Data: p}, nil
+	case msgStderr:
+		return Event{Stream: 2, Data: p}, nil
+	case msgExit:
+		return Event{Exited: true, Code: int(num(0)), OOM: len(p) > 4 && p[4] != 0}, nil
+	case msgFailed:
+		return Event{}, &Failure{Tag: num(0), Errno: syscall.Errno(num(1)), Text: string(p[min(8, len(p)):])}
+	}
+	return Event{}, errShort
+}

@@ -1,0 +1,157 @@
+package monitor
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// finish ends the monitor after the container's first process: everything that
+// the container still has goes, then the record is written, then the clients
+// hear of it, so that whoever waits finds all as it will stay.
+func (m *container) finish(code int) {
+	if !m.start.OwnPIDNS {
+		killAll(m.start.Cgroups) // else the kernel has ended all with the first
+	}
+	m.drain()
+	m.state.Running, m.state.FinishedAt, m.state.ExitCode = false, time.Now(), code
+	m.state.OOMKilled = code == 128+int(syscall.SIGKILL) && oomKilled(m.start.Cgroups)
+	m.cleanUp()
+	if !m.start.Remove {
+		m.state.Write(m.start.Dir)
+	}
+	msg := append(append([]byte{msgExit}, u32(uint32(code))...), byte(btoi(m.state.OOMKilled)))
+	for _, c := range m.attached(Stdin | Stdout | Stderr) {
+		c.send(msg)
+	}
+	os.Exit(0)
+}
+
+// drain waits until the output is read to its end. A process outside that was
+// given the container's streams can hold them open; it is not waited for.
+func (m *container) drain() {
+	done := make(chan struct{})
+	go func() {
+		m.outputs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(2 * time.Second):
+	}
+}
+
+// killAll ends all processes of a container that has no PID namespace of its
+// own. New ones may be forked meanwhile, so it goes on until none is left.
+func killAll(cgroups []string) {
+	for _, dir := range cgroups {
+		if os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0) == nil {
+			break // cgroup v2 since 5.14: the kernel does it all
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		left := false
+		for _, dir := range cgroups {
+			b, _ := os.ReadFile(dir + "/cgroup.procs")
+			for _, f := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(f); err == nil && pid != os.Getpid() {
+					left = true
+					syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}
+		if !left {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// oomKilled says whether the kernel's out-of-memory killer struck, memory.events
+// on v2 and memory.oom_control on v1.
+func oomKilled(cgroups []string) bool {
+	for _, dir := range cgroups {
+		for _, name := range []string{"/memory.events", "/memory.oom_control"} {
+			b, err := os.ReadFile(dir + name)
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(b)) {
+				if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// cleanUp removes the cgroups, and the container itself if it shall not stay.
+func (m *container) cleanUp() {
+	for _, dir := range m.start.Cgroups {
+		RemoveCgroup(dir)
+	}
+	if m.start.Remove {
+		RemoveContainer(m.start.Dir, m.start.NameLink, m.start.Trash, m.start.Lock)
+	}
+}
+
+// RemoveCgroup removes a cgroup and those below it. The kernel may call it busy
+// for a moment after the last process has gone.
+func RemoveCgroup(dir string) error {
+	var err error
+	for wait := time.Millisecond; wait < 200*time.Millisecond; wait *= 2 {
+		if err = syscall.Rmdir(dir); err == nil || err == syscall.ENOENT {
+			return nil
+		}
+		if err == syscall.EBUSY {
+			removeBelow(dir)
+			if syscall.Rmdir(dir) == nil {
+				return nil
+			}
+		}
+		time.Sleep(wait)
+	}
+	return &os.PathError{Op: "remove cgroup", Path: dir, Err: err}
+}
+
+// removeBelow removes the cgroups that the container made in its own.
+func removeBelow(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeBelow(dir + "/" + e.Name())
+			syscall.Rmdir(dir + "/" + e.Name())
+		}
+	}
+}
+
+// RemoveContainer makes the container in dir vanish in one rename, frees its
+// name, and deletes what is left. A crash after the rename leaves only trash,
+// which the engine sweeps.
+func RemoveContainer(dir, nameLink, trash, lock string) error {
+	id := dir[strings.LastIndexByte(dir, '/')+1:]
+	gone := trash + "/" + id
+	if err := os.Rename(dir, gone); err != nil {
+		return err
+	}
+	if nameLink != "" {
+		FreeName(nameLink, id, lock)
+	}
+	return os.RemoveAll(gone)
+}
+
+// FreeName removes a name that belongs to the container id. The lock keeps it
+// from another container that takes the name at this moment.
+func FreeName(nameLink, id, lock string) {
+	fd, err := syscall.Open(lock, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		syscall.Flock(fd, syscall.LOCK_EX)
+		defer syscall.Close(fd)
+	}
+	if owner, err := os.Readlink(nameLink); err == nil && owner == id {
+		os.Remove(nameLink)
+	}
+}

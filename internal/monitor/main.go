@@ -1,0 +1,587 @@
+package monitor
+
+import (
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/brig-run/brig/internal/runtime/inside"
+)
+
+// Argv0 is the name under which the binary runs as a monitor.
+const Argv0 = "brig-monitor"
+
+// controlFD is the socket to whoever started the monitor.
+const controlFD = 3
+
+// container is the running container of this process.
+type container struct {
+	start  *Start
+	listen int
+	lock   int // held until this process ends: whoever waits for the lock waits for the container
+	state  State
+	log    *logFile
+
+	stdin   *os.File // write end, or the terminal's master
+	inputs  sync.Mutex
+	outputs sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows, and clone against wait
+	pid     int
+	exited  bool
+	execs   map[int]*execSession
+	clients map[*client]struct{}
+}
+
+type client struct {
+	*conn
+	streams Streams
+	first   bool // the one that started the container
+}
+
+type execSession struct {
+	conn *conn
+	done chan int
+}
+
+// Main runs the monitor. It does not return.
+func Main() {
+	// This is the main thread during package initialization, and it stays
+	// alive as long as the process: children may die with it.
+	runtime.LockOSThread()
+	c, err := newConn(controlFD)
+	if err != nil {
+		os.Exit(125)
+	}
+	kind, payload, fds, err := c.receive()
+	if err != nil || kind != msgStart {
+		os.Exit(125)
+	}
+	s, err := decodeStart(payload)
+	if err != nil {
+		refuse(c, err)
+	}
+	m := &container{start: s, execs: map[int]*execSession{}, clients: map[*client]struct{}{}}
+	if err := m.run(c, fds); err != nil {
+		m.cleanUp()
+		refuse(c, err)
+	}
+	select {}
+}
+
+func refuse(c *conn, err error) {
+	sendFailure(c, err)
+	os.Exit(125)
+}
+
+// noTag in a failure says that its text is all there is to say.
+const noTag = 0xffffffff
+
+type stepError struct {
+	tag   uint32
+	errno syscall.Errno
+}
+
+func (e *stepError) Error() string { return "start failed: " + e.errno.Error() }
+
+// run starts the container and serves it. It returns an error if there is no
+// container; then the caller cleans up.
+func (m *container) run(c *conn, fds []int) error {
+	s := m.start
+	if len(fds) < 3 {
+		return errShort
+	}
+	program, rest := fds[0], fds[3:]
+	m.lock, m.listen = fds[1], fds[2]
+	p, err := inside.Map(program, s.Size)
+	if err != nil {
+		return err
+	}
+	syscall.Close(program)
+	defer p.Unmap()
+	if s.Log != "" {
+		m.log = &logFile{path: s.Log}
+	}
+	clone := inside.Clone{Flags: uintptr(s.CloneFlag), PIDNS: -1, CgroupFD: -1}
+	var used []int
+	take := func() int {
+		if len(rest) == 0 {
+			err = errShort
+			return -1
+		}
+		fd := rest[0]
+		rest, used = rest[1:], append(used, fd)
+		return fd
+	}
+	if s.HasPIDNS {
+		clone.PIDNS = take()
+	}
+	if s.HasCgroup {
+		clone.CgroupFD = take()
+	}
+	for _, r := range s.Regs {
+		p.SetReg(r, uint64(take()))
+	}
+	master := -1
+	if s.TTY {
+		master = take()
+		used = used[:len(used)-1]
+	}
+	if err != nil {
+		return err
+	}
+	outs, err := m.streams(p, master, &used)
+	if err != nil {
+		return err
+	}
+	first := &client{conn: c, streams: s.Attach, first: true}
+	if s.Attach != 0 {
+		m.clients[first] = struct{}{}
+	}
+	go m.serve(first)
+	pid, err := spawn(p, clone, s.cgroupsToJoin(), func(pid int) {
+		m.mu.Lock()
+		m.pid = pid
+		m.mu.Unlock()
+	})
+	closeAll(used)
+	if err != nil {
+		return err
+	}
+	m.started(pid)
+	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
+	for i, f := range outs {
+		m.outputs.Add(1)
+		go m.copyOut(f, []byte{msgStdout, msgStderr}[i])
+	}
+	go m.accept()
+	go m.reap()
+	return nil
+}
+
+func (s *Start) cgroupsToJoin() []string {
+	if s.HasCgroup {
+		return nil
+	}
+	return s.Cgroups
+}
+
+// streams makes the container's standard streams: the slave side is opened by
+// the child for a terminal; pipes are made here, their child's ends put into
+// used. It returns what the container's output is to be read from.
+func (m *container) streams(p *inside.Program, master int, used *[]int) ([]*os.File, error) {
+	if master >= 0 {
+		syscall.SetNonblock(master, true)
+		f := os.NewFile(uintptr(master), "terminal")
+		m.stdin = f
+		return []*os.File{f}, nil
+	}
+	if m.start.OpenStdin {
+		r, w, err := pipe()
+		if err != nil {
+			return nil, err
+		}
+		*used = append(*used, r)
+		p.SetReg(inside.RegStdin, uint64(r))
+		syscall.SetNonblock(w, true)
+		m.stdin = os.NewFile(uintptr(w), "stdin")
+	} else {
+		null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: "/dev/null", Err: err}
+		}
+		*used = append(*used, null)
+		p.SetReg(inside.RegStdin, uint64(null))
+	}
+	var outs []*os.File
+	for _, reg := range []uint8{inside.RegStdout, inside.RegStderr} {
+		r, w, err := pipe()
+		if err != nil {
+			return nil, err
+		}
+		*used = append(*used, w)
+		p.SetReg(reg, uint64(w))
+		syscall.SetNonblock(r, true)
+		outs = append(outs, os.NewFile(uintptr(r), "output"))
+	}
+	return outs, nil
+}
+
+func pipe() (r, w int, err error) {
+	var p [2]int
+	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
+		return 0, 0, os.NewSyscallError("pipe2", err)
+	}
+	return p[0], p[1], nil
+}
+
+// spawn clones the child, puts it into its cgroups while it mounts, lets it go
+// on, and waits for its execve. If that does not come the child is reaped here
+// and the error says which step failed.
+func spawn(p *inside.Program, clone inside.Clone, cgroups []string, cloned func(pid int)) (int, error) {
+	syncR, syncW, err := pipe()
+	if err != nil {
+		return 0, err
+	}
+	doneR, doneW, err := pipe()
+	if err != nil {
+		closeAll([]int{syncR, syncW})
+		return 0, err
+	}
+	p.SetReg(inside.RegSync, uint64(syncR))
+	p.SetReg(inside.RegDone, uint64(doneW))
+	pid, err := p.Start(clone)
+	syscall.Close(syncR)
+	syscall.Close(doneW)
+	defer syscall.Close(doneR)
+	if err != nil {
+		syscall.Close(syncW)
+		return 0, err
+	}
+	cloned(pid)
+	err = join(cgroups, pid)
+	if err == nil {
+		_, err = syscall.Write(syncW, []byte{1})
+		if err == syscall.EPIPE {
+			err = nil // the child has failed by itself, and said why
+		}
+	}
+	syscall.Close(syncW)
+	if err != nil {
+		syscall.Kill(pid, syscall.SIGKILL)
+		waitFor(pid)
+		return 0, err
+	}
+	var b [1]byte
+	for {
+		if _, err := syscall.Read(doneR, b[:]); err != syscall.EINTR {
+			break
+		}
+	}
+	if tag, errno, failed := p.Failure(); failed {
+		waitFor(pid)
+		return 0, &stepError{tag, errno}
+	}
+	return pid, nil
+}
+
+func join(cgroups []string, pid int) error {
+	id := []byte(strconv.Itoa(pid))
+	for _, dir := range cgroups {
+		fd, err := syscall.Open(dir+"/cgroup.procs", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+		if err == nil {
+			_, err = syscall.Write(fd, id)
+			syscall.Close(fd)
+		}
+		if err != nil && err != syscall.ESRCH { // a dead child says itself why
+			return &os.PathError{Op: "join cgroup", Path: dir, Err: err}
+		}
+	}
+	return nil
+}
+
+func waitFor(pid int) (ws syscall.WaitStatus) {
+	for {
+		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
+			return ws
+		}
+	}
+}
+
+// started records that the container runs.
+func (m *container) started(pid int) {
+	ticks, _ := ProcessStart(pid)
+	m.state = State{Running: true, PID: pid, PIDStart: ticks, Monitor: os.Getpid(), BootID: m.start.BootID,
+		StartedAt: time.Now(), Cgroups: m.start.Cgroups}
+	m.state.Write(m.start.Dir)
+}
+
+// copyOut hands the container's output to the log and to the clients. The
+// terminal's end is EIO, the pipes' is end of file.
+func (m *container) copyOut(f *os.File, kind byte) {
+	defer m.outputs.Done()
+	s := &stream{log: m.log, name: "stdout"}
+	want := Stdout
+	if kind == msgStderr {
+		s.name, want = "stderr", Stderr
+	}
+	buf := make([]byte, 1+chunk)
+	buf[0] = kind
+	for {
+		n, err := f.Read(buf[1:])
+		if n > 0 {
+			s.write(buf[1 : 1+n])
+			for _, c := range m.attached(want) {
+				if c.send(buf[:1+n]) != nil {
+					m.detach(c)
+				}
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	s.end()
+	if !m.start.TTY {
+		f.Close()
+	}
+}
+
+func (m *container) attached(want Streams) (list []*client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := range m.clients {
+		if c.streams&want != 0 {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+func (m *container) detach(c *client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.clients, c)
+}
+
+// serve handles one client until it goes away.
+func (m *container) serve(c *client) {
+	var session int // process that resize and signals are for
+	for {
+		kind, payload, fds, err := c.receive()
+		if err != nil {
+			break
+		}
+		switch {
+		case kind == msgExec:
+			session = m.exec(c.conn, payload, fds)
+			fds = nil
+		case kind == msgAttach && len(payload) == 1:
+			m.attach(c, Streams(payload[0]))
+		case kind == msgStdin:
+			m.input(payload)
+		case kind == msgEOF:
+			m.endInput(c)
+		case kind == msgResize && len(payload) == 4:
+			m.resize(payload)
+		case kind == msgSignal && len(payload) == 1:
+			m.signal(session, syscall.Signal(payload[0]))
+		}
+		closeAll(fds)
+	}
+	m.detach(c)
+	if c.first && c.streams&Stdin != 0 {
+		m.endInput(c)
+	}
+}
+
+func (m *container) attach(c *client, s Streams) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.streams = s
+	if m.exited {
+		return // its exit message comes from finish, or has come
+	}
+	m.clients[c] = struct{}{}
+}
+
+// input blocks while the container does not read: that holds up this client
+// alone, and the inputs lock keeps two clients' bytes apart.
+func (m *container) input(p []byte) {
+	m.inputs.Lock()
+	defer m.inputs.Unlock()
+	if m.stdin != nil {
+		m.stdin.Write(p)
+	}
+}
+
+func (m *container) endInput(c *client) {
+	if m.start.TTY || !m.start.StdinOnce || c.streams&Stdin == 0 {
+		return
+	}
+	m.inputs.Lock()
+	defer m.inputs.Unlock()
+	if m.stdin != nil {
+		m.stdin.Close()
+		m.stdin = nil
+	}
+}
+
+func (m *container) signal(pid int, sig syscall.Signal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if pid == 0 && !m.exited {
+		pid = m.pid
+	} else if m.execs[pid] == nil {
+		return
+	}
+	if pid > 0 {
+		syscall.Kill(pid, sig)
+	}
+}
+
+// resize sets the size of the container's terminal; the kernel then signals
+// SIGWINCH to whoever is in its foreground.
+func (m *container) resize(p []byte) {
+	if !m.start.TTY {
+		return
+	}
+	size := [4]uint16{uint16(p[0]) | uint16(p[1])<<8, uint16(p[2]) | uint16(p[3])<<8} // struct winsize
+	raw, err := m.stdin.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size)))
+	})
+}
+
+func (m *container) accept() {
+	syscall.SetNonblock(m.listen, true)
+	l := os.NewFile(uintptr(m.listen), socketName)
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		fd := -1
+		if raw.Read(func(lfd uintptr) bool {
+			fd, _, err = syscall.Accept4(int(lfd), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
+			return err != syscall.EAGAIN
+		}) != nil {
+			return
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond) // out of descriptors: let some go
+			continue
+		}
+		if c, err := newConn(fd); err == nil {
+			go func() {
+				defer c.close()
+				m.serve(&client{conn: c})
+			}()
+		}
+	}
+}
+
+// reap waits for every child: the container's first process and those of exec.
+func (m *container) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return // no children left
+		}
+		m.mu.Lock()
+		first, x := pid == m.pid, m.execs[pid]
+		delete(m.execs, pid)
+		if first {
+			m.exited = true
+		}
+		m.mu.Unlock()
+		if x != nil {
+			x.done <- exitCode(ws)
+		}
+		if first {
+			go m.finish(exitCode(ws))
+		}
+	}
+}
+
+func exitCode(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
+
+// exec runs a further process for a client, and reports its end. The client's
+// own descriptors are the process's streams.
+func (m *container) exec(c *conn, payload []byte, fds []int) (pid int) {
+	defer closeAll(fds)
+	x, err := decodeExec(payload)
+	if err == nil && len(fds) != 1+len(x.Regs)+3+btoi(x.HasPIDNS) {
+		err = errShort
+	}
+	var p *inside.Program
+	if err == nil {
+		p, err = inside.Map(fds[0], x.Size)
+	}
+	if err != nil {
+		sendFailure(c, err)
+		return 0
+	}
+	defer p.Unmap()
+	clone := inside.Clone{PIDNS: -1, CgroupFD: -1}
+	rest := fds[1:]
+	if x.HasPIDNS {
+		clone.PIDNS, rest = rest[0], rest[1:]
+	}
+	for i, r := range x.Regs {
+		p.SetReg(r, uint64(rest[i]))
+	}
+	for i, fd := range rest[len(x.Regs):] {
+		p.SetReg(uint8(inside.RegStdin+i), uint64(fd))
+	}
+	return m.execSpawn(c, p, clone)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func sendFailure(c *conn, err error) {
+	tag, errno, text := uint32(noTag), uint32(0), err.Error()
+	if s, ok := err.(*stepError); ok {
+		tag, errno, text = s.tag, uint32(s.errno), ""
+	}
+	c.send(append([]byte{msgFailed}, append(u32(tag, errno), text...)...))
+}
+
+func (m *container) execSpawn(c *conn, p *inside.Program, clone inside.Clone) int {
+	// The child dies with this thread until its execve.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	x := &execSession{conn: c, done: make(chan int, 1)}
+	m.mu.Lock()
+	if m.exited {
+		m.mu.Unlock()
+		sendFailure(c, errNotRunning)
+		return 0
+	}
+	locked := true
+	pid, err := spawn(p, clone, m.start.Cgroups, func(pid int) {
+		m.execs[pid] = x // before the lock goes, so that reap finds it
+		m.mu.Unlock()
+		locked = false
+	})
+	if locked {
+		m.mu.Unlock()
+	}
+	if err != nil {
+		sendFailure(c, err)
+		return 0
+	}
+	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
+	go func() {
+		code := <-x.done
+		c.send(append(append([]byte{msgExit}, u32(uint32(code))...), 0))
+	}()
+	return pid
+}
+
+type textError string
+
+func (e textError) Error() string { return string(e) }
+
+const errNotRunning = textError("container is not running")

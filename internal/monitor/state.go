@@ -1,0 +1,86 @@
+package monitor
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// StateFile is the name of the state's file in the container's directory. It
+// is absent until the container's first start. Its JSON is that of State.
+const StateFile = "state.json"
+
+// State is what the monitor records, and the engine reads. The writer here is
+// written by hand: a JSON library would double the monitor's memory.
+type State struct {
+	Running    bool      `json:"running"`
+	PID        int       `json:"pid"`
+	PIDStart   uint64    `json:"pidStart"` // start time in clock ticks, proc_pid_stat(5) field 22
+	Monitor    int       `json:"monitor"`
+	BootID     string    `json:"bootID"`
+	StartedAt  time.Time `json:"startedAt"`
+	FinishedAt time.Time `json:"finishedAt"`
+	ExitCode   int       `json:"exitCode"`
+	OOMKilled  bool      `json:"oomKilled"`
+	Error      string    `json:"error"`
+	Cgroups    []string  `json:"cgroups"`
+}
+
+func (s *State) json() []byte {
+	b := append([]byte(`{"running":`), strconv.FormatBool(s.Running)...)
+	num := func(key string, v int64) {
+		b = append(b, `,"`+key+`":`...)
+		b = strconv.AppendInt(b, v, 10)
+	}
+	str := func(key, v string) {
+		b = append(b, `,"`+key+`":`...)
+		b = appendJSON(b, []byte(v))
+	}
+	num("pid", int64(s.PID))
+	num("pidStart", int64(s.PIDStart))
+	num("monitor", int64(s.Monitor))
+	num("exitCode", int64(s.ExitCode))
+	str("bootID", s.BootID)
+	str("startedAt", s.StartedAt.UTC().Format(time.RFC3339Nano))
+	str("finishedAt", s.FinishedAt.UTC().Format(time.RFC3339Nano))
+	str("error", s.Error)
+	b = append(b, `,"oomKilled":`...)
+	b = strconv.AppendBool(b, s.OOMKilled)
+	b = append(b, `,"cgroups":[`...)
+	for i, c := range s.Cgroups {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendJSON(b, []byte(c))
+	}
+	return append(b, "]}\n"...)
+}
+
+// Write records the state atomically: a reader sees the old or the new one.
+func (s *State) Write(dir string) error {
+	tmp := dir + "/." + StateFile
+	if err := os.WriteFile(tmp, s.json(), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, dir+"/"+StateFile)
+}
+
+// ProcessStart reads when a process started, in clock ticks since boot: with
+// the ID it names a process for good. ok is false when there is none, or only
+// a zombie.
+func ProcessStart(pid int) (ticks uint64, ok bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	// The second field, the name, may hold spaces and parentheses.
+	s := string(b)
+	s = s[strings.LastIndexByte(s, ')')+1:]
+	f := strings.Fields(s)
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return 0, false
+	}
+	ticks, err = strconv.ParseUint(f[19], 10, 64)
+	return ticks, err == nil
+}
