@@ -161,10 +161,13 @@ func Warm() {
 func (g *Group) resources(r *specs.LinuxResources) (*cgroups.Resources, error) {
 	out := &cgroups.Resources{}
 	if r == nil {
-		out.SkipDevices = true
-		return out, nil
+		r = &specs.LinuxResources{}
 	}
-	if err := deviceRules(out, r.Devices); err != nil {
+	rules := r.Devices
+	if len(rules) == 0 { // without rules the cgroup restricts nothing
+		rules = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	}
+	if err := deviceRules(out, rules); err != nil {
 		return nil, err
 	}
 	g.memory(out, r.Memory)
@@ -244,9 +247,6 @@ func deviceRules(out *cgroups.Resources, rules []specs.LinuxDeviceCgroup) error 
 			return fmt.Errorf("spec: linux.resources.devices[%d].access: %q: want letters of rwm", i, r.Access)
 		}
 		out.Devices = append(out.Devices, rule)
-	}
-	if len(rules) == 0 {
-		out.SkipDevices = true
 	}
 	return nil
 }

@@ -52,11 +52,7 @@ func (p *planner) joinCgroup() {
 	if p.joined {
 		return
 	}
-	p.joined = true
-	p.What("wait for the container's cgroup")
-	n := p.NewReg()
-	p.Call(unix.SYS_READ, inside.R(inside.RegSync), p.Bytes(make([]byte, 8)), inside.V(1)).To(n)
-	p.Pseudo(inside.Expect, inside.R(n), inside.V(1), inside.V(int(unix.ECANCELED)))
+	p.awaitCgroup()
 	if p.has(specs.CgroupNamespace) {
 		p.What("make a cgroup namespace")
 		p.Call(unix.SYS_UNSHARE, inside.V(unix.CLONE_NEWCGROUP))
@@ -81,6 +77,15 @@ func (p *planner) cloneCgroups() {
 		}
 		return
 	}
+}
+
+// awaitCgroup waits for the monitor's word; its end instead of it ends the start.
+func (p *planner) awaitCgroup() {
+	p.joined = true
+	p.What("wait for the container's cgroup")
+	n := p.NewReg()
+	p.Call(unix.SYS_READ, inside.R(inside.RegSync), p.Bytes(make([]byte, 8)), inside.V(1)).To(n)
+	p.Pseudo(inside.Expect, inside.R(n), inside.V(1), inside.V(int(unix.ECANCELED)))
 }
 
 func (p *planner) mountCgroup(m specs.Mount, o mountOptions, dst string) {

@@ -22,7 +22,7 @@ import (
 
 // Filter is a compiled seccomp program for the native entry of the kernel.
 type Filter struct {
-	Flags   uint             // SECCOMP_FILTER_FLAG_*, seccomp(2)
+	Flags   uint              // SECCOMP_FILTER_FLAG_*, seccomp(2)
 	Program []unix.SockFilter // at most 4096 instructions
 }
 
@@ -122,7 +122,7 @@ type planner struct {
 	hasProc bool
 	joined  bool    // the step that waits for the cgroup is in the program
 	cgroups []uint8 // clones of the cgroup directories, without a cgroup namespace
-	tmp     uint8 // scratch descriptors
+	tmp     uint8   // scratch descriptors
 	tmp2    uint8
 	old     uint8 // the host's root
 	how     map[how]inside.Arg
