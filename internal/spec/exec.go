@@ -74,6 +74,12 @@ func (b *builder) execProcess(e *ExecOptions) error {
 			return err
 		}
 	}
+	if err := noNUL("argument", e.Args); err != nil {
+		return err
+	}
+	if err := noNUL("variable", p.Env); err != nil {
+		return err
+	}
 	p.NoNewPrivileges = b.o.Security.NoNewPrivileges
 	if b.host.AppArmor {
 		p.ApparmorProfile = b.o.Security.AppArmor

@@ -259,7 +259,7 @@ func ParseAddHost(value string) (HostEntry, error) {
 		ip = ip[1 : n-1]
 	}
 	addr, err := netip.ParseAddr(ip)
-	if err != nil {
+	if err != nil || addr.Zone() != "" {
 		return HostEntry{}, badValue(flag, value, "%q is not an IP address", ip)
 	}
 	return HostEntry{Name: name, IP: addr.String()}, nil
@@ -284,10 +284,11 @@ func isHostName(s string) bool {
 	return true
 }
 
-// ParseDNS reads the value of --dns, the IP address of a name server.
+// ParseDNS reads the value of --dns, the IP address of a name server. A zone is
+// the name of an interface (resolv.conf(5)).
 func ParseDNS(value string) (string, error) {
 	addr, err := netip.ParseAddr(value)
-	if err != nil {
+	if err != nil || addr.Zone() != "" && !isHostName(addr.Zone()) {
 		return "", badValue("--dns", value, "not an IP address")
 	}
 	return addr.String(), nil
@@ -390,6 +391,15 @@ func ParseUser(value string) (string, error) {
 		return "", badValue("--user", value, "write name|uid[:group|gid]")
 	case hasGroup && usr == "" && grp == "":
 		return "", badValue("--user", value, "write name|uid[:group|gid]")
+	}
+	return value, nil
+}
+
+// ParseGroupAdd reads the value of --group-add, the name or number of a group.
+// Whether the image knows a name shows when the container starts.
+func ParseGroupAdd(value string) (string, error) {
+	if value == "" || strings.ContainsAny(value, ":\x00\n") {
+		return "", badValue("--group-add", value, "write the name or number of one group")
 	}
 	return value, nil
 }

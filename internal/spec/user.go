@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,13 @@ func lookupUser(root *os.File, spec string, groupAdd []string) (specs.User, stri
 
 // resolveUser works on the contents of the two files; nil is a missing file.
 func resolveUser(spec string, groupAdd []string, passwd, group []byte) (specs.User, string, error) {
+	for _, g := range groupAdd {
+		// The library takes an empty name badly.
+		if _, err := ParseGroupAdd(g); err != nil {
+			return specs.User{}, "", err
+		}
+	}
+	passwd, group = numbered(passwd, 2, 3), numbered(group, 2)
 	u, err := user.GetExecUser(spec, nil, reader(passwd), reader(group))
 	if err != nil {
 		return specs.User{}, "", err
@@ -62,6 +70,30 @@ func resolveUser(spec string, groupAdd []string, passwd, group []byte) (specs.Us
 	return out, u.Home, nil
 }
 
+// numbered keeps the lines of a passwd or group file whose given fields are
+// numbers. The library reads any other text there as 0, so that a broken line
+// would make its user root; the C library skips such lines too.
+func numbered(file []byte, fields ...int) []byte {
+	if file == nil {
+		return nil
+	}
+	kept := make([]byte, 0, len(file))
+	for line := range bytes.Lines(file) {
+		parts := bytes.Split(bytes.TrimSpace(line), []byte(":"))
+		ok := true
+		for _, i := range fields {
+			if ok = ok && i < len(parts); ok {
+				_, err := strconv.Atoi(string(parts[i]))
+				ok = err == nil
+			}
+		}
+		if ok {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}
+
 // kernelID refuses what a 32-bit ID would turn into another user, root first of
 // all: entries of a passwd file are not checked by the library.
 func kernelID(id int) (uint32, error) {
@@ -76,19 +108,7 @@ func reader(b []byte) io.Reader {
 	if b == nil {
 		return nil
 	}
-	return &byteReader{b}
-}
-
-// byteReader is bytes.Reader without the rest.
-type byteReader struct{ b []byte }
-
-func (r *byteReader) Read(p []byte) (int, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, r.b)
-	r.b = r.b[n:]
-	return n, nil
+	return bytes.NewReader(b)
 }
 
 // readInRoot reads a regular file below root with every link resolved inside
