@@ -1,0 +1,233 @@
+package seccomp
+
+import (
+	"fmt"
+	"strconv"
+
+	moby "github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
+
+// Default returns Docker's default profile, from the module
+// github.com/moby/profiles/seccomp.
+func Default() *Profile {
+	p, err := fromMoby(moby.DefaultProfile())
+	if err != nil {
+		// The module's profile is fixed at build time, and the tests read it.
+		panic(err)
+	}
+	return p
+}
+
+func fromMoby(m *moby.Seccomp) (*Profile, error) {
+	p := &Profile{File: "default profile"}
+	if err := p.head(&m.LinuxSeccomp); err != nil {
+		return nil, err
+	}
+	p.ArchMap = make([]ArchFamily, 0, len(m.ArchMap))
+	for i, family := range m.ArchMap {
+		arch, err := syscalls.ParseArch(string(family.Arch))
+		if err != nil {
+			return nil, p.fail(item("archMap", i), err)
+		}
+		subs, err := parseArches(family.SubArches, syscalls.ParseArch)
+		if err != nil {
+			return nil, p.fail(item("archMap", i), err)
+		}
+		p.ArchMap = append(p.ArchMap, ArchFamily{arch, subs})
+	}
+	p.Syscalls = make([]SyscallRule, 0, len(m.Syscalls))
+	for i, call := range m.Syscalls {
+		r, err := fromOCIRule(&call.LinuxSyscall)
+		if err != nil {
+			return nil, p.fail(item("syscalls", i), err)
+		}
+		r.Comment = call.Comment
+		if r.Includes, err = fromMobyFilter(call.Includes); err != nil {
+			return nil, p.fail(item("syscalls", i)+".includes", err)
+		}
+		if r.Excludes, err = fromMobyFilter(call.Excludes); err != nil {
+			return nil, p.fail(item("syscalls", i)+".excludes", err)
+		}
+		p.Syscalls = append(p.Syscalls, r)
+	}
+	return p, nil
+}
+
+func fromMobyFilter(f *moby.Filter) (s Selector, err error) {
+	if f == nil {
+		return s, nil
+	}
+	for _, name := range f.Caps {
+		c, err := parseCap(name)
+		if err != nil {
+			return s, err
+		}
+		s.Caps = s.Caps.Add(c)
+	}
+	if f.MinKernel != nil {
+		s.MinKernel = KernelVersion{int(f.MinKernel.Kernel), int(f.MinKernel.Major)}
+	}
+	s.Arches, err = parseArches(f.Arches, syscalls.ParseShort)
+	return s, err
+}
+
+func parseArches[S ~string](names []S, parse func(string) (Arch, error)) ([]Arch, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	list := make([]Arch, 0, len(names))
+	for _, name := range names {
+		a, err := parse(string(name))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// FromOCI returns the profile that "linux.seccomp" of an OCI configuration
+// holds, after the same checks as [ParseProfile]. File is the name for
+// messages.
+func FromOCI(file string, oci *specs.LinuxSeccomp) (*Profile, error) {
+	p := &Profile{File: file}
+	if err := p.head(oci); err != nil {
+		return nil, err
+	}
+	p.Syscalls = make([]SyscallRule, 0, len(oci.Syscalls))
+	for i := range oci.Syscalls {
+		r, err := fromOCIRule(&oci.Syscalls[i])
+		if err != nil {
+			return nil, p.fail(item("syscalls", i), err)
+		}
+		for j, name := range r.Names {
+			if err := validName(name); err != nil {
+				return nil, p.fail(item(item("syscalls", i)+".names", j), err)
+			}
+		}
+		p.Syscalls = append(p.Syscalls, r)
+	}
+	return p, nil
+}
+
+func (p *Profile) fail(path string, err error) error {
+	return &Error{File: p.File, Path: path, Err: err}
+}
+
+// head reads all but the rules.
+func (p *Profile) head(oci *specs.LinuxSeccomp) error {
+	action, err := parseAction(string(oci.DefaultAction))
+	if err == nil && action == Notify {
+		err = fmt.Errorf("%s cannot be the default action", oci.DefaultAction)
+	}
+	if err != nil {
+		return p.fail("defaultAction", err)
+	}
+	if p.DefaultAction, err = action.withData(widen(oci.DefaultErrnoRet)); err != nil {
+		return p.fail("defaultErrnoRet", err)
+	}
+	if p.Architectures, err = parseArches(oci.Architectures, syscalls.ParseArch); err != nil {
+		return p.fail("architectures", err)
+	}
+	for _, name := range oci.Flags {
+		flag, err := parseFlag(string(name))
+		if err != nil {
+			return p.fail("flags", err)
+		}
+		p.Flags |= flag
+	}
+	p.ListenerPath, p.ListenerMetadata = oci.ListenerPath, oci.ListenerMetadata
+	if p.ListenerMetadata != "" && p.ListenerPath == "" {
+		return p.fail("listenerMetadata", fmt.Errorf("has no meaning without listenerPath"))
+	}
+	return nil
+}
+
+func widen(n *uint) *uint64 {
+	if n == nil {
+		return nil
+	}
+	wide := uint64(*n)
+	return &wide
+}
+
+func fromOCIRule(call *specs.LinuxSyscall) (r SyscallRule, err error) {
+	if len(call.Names) == 0 {
+		return r, fmt.Errorf("names no system call")
+	}
+	action, err := parseAction(string(call.Action))
+	if err != nil {
+		return r, err
+	}
+	if r.Action, err = action.withData(widen(call.ErrnoRet)); err != nil {
+		return r, fmt.Errorf("errnoRet: %w", err)
+	}
+	r.Names = call.Names
+	if len(call.Args) > 0 {
+		r.Args = make([]Condition, 0, len(call.Args))
+	}
+	for i, arg := range call.Args {
+		op, err := parseOp(string(arg.Op))
+		if err != nil {
+			return r, fmt.Errorf("args[%d].op: %w", i, err)
+		}
+		c := Condition{Index: uint8(min(arg.Index, 255)), Op: op, Value: arg.Value, ValueTwo: arg.ValueTwo}
+		if err := c.validate(); err != nil {
+			return r, fmt.Errorf("args[%d]: %w", i, err)
+		}
+		r.Args = append(r.Args, c)
+	}
+	return r, nil
+}
+
+// OCI returns the part of the profile that applies to t in the form of
+// "linux.seccomp": includes and excludes are decided, and the architectures
+// listed, the native one first.
+func (p *Profile) OCI(t Target) *specs.LinuxSeccomp {
+	oci := &specs.LinuxSeccomp{
+		DefaultAction:    ociAction(p.DefaultAction),
+		DefaultErrnoRet:  ociErrno(p.DefaultAction),
+		ListenerPath:     p.ListenerPath,
+		ListenerMetadata: p.ListenerMetadata,
+	}
+	for _, a := range p.archs(t.Arch) {
+		oci.Architectures = append(oci.Architectures, specs.Arch(a.String()))
+	}
+	for _, name := range p.Flags.Names() {
+		oci.Flags = append(oci.Flags, specs.LinuxSeccompFlag(name))
+	}
+	for i := range p.Syscalls {
+		r := &p.Syscalls[i]
+		if !r.applies(t) {
+			continue
+		}
+		call := specs.LinuxSyscall{Names: r.Names, Action: ociAction(r.Action), ErrnoRet: ociErrno(r.Action)}
+		for _, c := range r.Args {
+			call.Args = append(call.Args, specs.LinuxSeccompArg{
+				Index: uint(c.Index), Value: c.Value, ValueTwo: c.ValueTwo, Op: specs.LinuxSeccompOperator(c.Op.String()),
+			})
+		}
+		oci.Syscalls = append(oci.Syscalls, call)
+	}
+	return oci
+}
+
+func ociAction(a Action) specs.LinuxSeccompAction {
+	for _, entry := range actionNames {
+		if entry.action == a.Kind() {
+			return specs.LinuxSeccompAction(actionPrefix + entry.name)
+		}
+	}
+	return specs.LinuxSeccompAction(strconv.Itoa(int(a)))
+}
+
+func ociErrno(a Action) *uint {
+	if !a.hasData() {
+		return nil
+	}
+	n := uint(a.Data())
+	return &n
+}

@@ -1,0 +1,156 @@
+package seccomp
+
+import "github.com/brig-run/brig/seccomp/syscalls"
+
+// Policy is what a profile means for one target: rules by ABI and number. See
+// the package documentation for its meaning.
+type Policy struct {
+	Default          Action      // for calls that no rule decides
+	Newer            Action      // for those above the newest that the profile names
+	OtherArch        Action      // for ABIs that are not in Archs
+	Archs            []ArchRules // the native one first
+	Flags            Flags       // without those that follow from the rules
+	ListenerPath     string
+	ListenerMetadata string
+}
+
+// ArchRules are the rules of one ABI.
+type ArchRules struct {
+	Arch    Arch
+	ArgBits int         // how many low bits of an argument conditions see: 64 or 32
+	Newest  uint32      // calls above this number are newer than the profile
+	Calls   []CallRules // in the order of their numbers
+}
+
+// CallRules are the rules of one call, the first that holds decides.
+type CallRules struct {
+	Nr    uint32
+	Rules []Rule
+}
+
+// Rule is one rule of a call. It holds if all conditions do.
+type Rule struct {
+	Action Action
+	Args   []Condition
+	Index  int // the rule's place in Profile.Syscalls
+}
+
+// Reason says what part of a policy decided.
+type Reason uint8
+
+// The reasons for a decision.
+const (
+	ByDefault Reason = iota // no rule held
+	ByRule                  // the rule that Decision.Rule counts
+	ByNewer                 // the call is newer than the profile
+	ByArch                  // the ABI is not in the policy
+)
+
+// Decision is the answer of a policy to one call.
+type Decision struct {
+	Action Action
+	Reason Reason
+	Rule   int // the place in Profile.Syscalls if Reason is ByRule, else -1
+}
+
+// noCall is a number that no system call has. Tracers set it to skip one.
+const noCall = 1<<32 - 1
+
+// Decide returns the answer of the policy, as the package documentation
+// defines it. Audit is the AUDIT_ARCH value and nr the number that the kernel
+// shows to filters.
+func (p *Policy) Decide(audit, nr uint32, args [6]uint64) Decision {
+	rules := p.find(audit, nr)
+	if rules == nil {
+		return Decision{p.OtherArch, ByArch, -1}
+	}
+	if call := rules.call(nr); call != nil {
+		for i := range call.Rules {
+			if r := &call.Rules[i]; r.holds(&args, rules.ArgBits) {
+				return Decision{r.Action, ByRule, r.Index}
+			}
+		}
+	}
+	if nr > rules.Newest {
+		return Decision{p.Newer, ByNewer, -1}
+	}
+	return Decision{p.Default, ByDefault, -1}
+}
+
+// Action returns the action of [Policy.Decide].
+func (p *Policy) Action(audit, nr uint32, args [6]uint64) Action {
+	return p.Decide(audit, nr, args).Action
+}
+
+// find returns the rules of the ABI that a call came through, or nil.
+func (p *Policy) find(audit, nr uint32) *ArchRules {
+	isX32 := audit == X86_64.Audit() && nr >= syscalls.X32Bit && nr != noCall
+	for i := range p.Archs {
+		a := &p.Archs[i]
+		if a.Arch.Audit() == audit && (a.Arch == X32) == isX32 {
+			return a
+		}
+	}
+	return nil
+}
+
+// arch returns the rules of an ABI, or nil.
+func (p *Policy) arch(a Arch) *ArchRules {
+	for i := range p.Archs {
+		if p.Archs[i].Arch == a {
+			return &p.Archs[i]
+		}
+	}
+	return nil
+}
+
+// call returns the rules of a number, or nil.
+func (a *ArchRules) call(nr uint32) *CallRules {
+	low, high := 0, len(a.Calls)
+	for low < high {
+		mid := (low + high) / 2
+		if a.Calls[mid].Nr < nr {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	if low < len(a.Calls) && a.Calls[low].Nr == nr {
+		return &a.Calls[low]
+	}
+	return nil
+}
+
+func (r *Rule) holds(args *[6]uint64, bits int) bool {
+	for _, c := range r.Args {
+		v := args[c.Index]
+		if bits == 32 {
+			v = uint64(uint32(v))
+		}
+		if !c.holds(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds reports whether the condition holds for the argument v.
+func (c Condition) holds(v uint64) bool {
+	switch c.Op {
+	case NE:
+		return v != c.Value
+	case LT:
+		return v < c.Value
+	case LE:
+		return v <= c.Value
+	case EQ:
+		return v == c.Value
+	case GE:
+		return v >= c.Value
+	case GT:
+		return v > c.Value
+	case MaskedEQ:
+		return v&c.Value == c.ValueTwo
+	}
+	return false
+}

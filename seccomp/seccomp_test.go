@@ -1,0 +1,190 @@
+package seccomp
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/seccomp/bpf"
+)
+
+// target is a fixed target, so that tests do not depend on the machine.
+func target(caps capability.Set) Target {
+	return Target{Arch: X86_64, Caps: caps, Kernel: KernelVersion{6, 1}}
+}
+
+// audits are the architectures that tests ask about: those of x86, one that
+// no policy here lists, and none.
+var audits = []uint32{X86_64.Audit(), I386.Audit(), 183 | 0xc0000000, 0}
+
+// checkFilter compares the filter of a policy with the policy itself, over all
+// numbers of all ABIs, with arguments at and around the values of the rules
+// and at random.
+func checkFilter(t *testing.T, p *Policy, seed uint64) *Filter {
+	t.Helper()
+	f, err := Compile(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	edges := []uint32{1<<30 - 1, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1, 1<<30 + 1024}
+	for _, audit := range audits {
+		for nr := range uint32(1024) {
+			checkNumber(t, p, f, audit, nr, rng)
+			checkNumber(t, p, f, audit, nr|1<<30, rng)
+		}
+		for _, nr := range edges {
+			checkNumber(t, p, f, audit, nr, rng)
+		}
+	}
+	return f
+}
+
+func checkNumber(t *testing.T, p *Policy, f *Filter, audit, nr uint32, rng *rand.Rand) {
+	t.Helper()
+	conds := conditionsOf(p, audit, nr)
+	tries := 1
+	if len(conds) > 0 {
+		tries = 40 + 30*len(conds)
+	}
+	for range tries {
+		d := bpf.Data{Nr: nr, Arch: audit, IP: rng.Uint64(), Args: randomArgs(rng, conds)}
+		want := p.Decide(audit, nr, d.Args)
+		got, err := bpf.Run(f.Program, &d)
+		if err != nil || Action(got) != want.Action {
+			t.Fatalf("arch %#x nr %#x args %#x: filter says %v, %v; policy says %+v\n%s",
+				audit, nr, d.Args, Action(got), err, want, bpf.Format(f.Program))
+		}
+	}
+	if ret, ok := bpf.Constant(f.Program, audit, nr); ok != (len(conds) == 0) {
+		t.Fatalf("arch %#x nr %#x: decided by number alone: %v (%v), want %v", audit, nr, ok, Action(ret), len(conds) == 0)
+	}
+}
+
+// conditionsOf returns the conditions that can matter for a number.
+func conditionsOf(p *Policy, audit, nr uint32) []Condition {
+	rules := p.find(audit, nr)
+	if rules == nil {
+		return nil
+	}
+	call := rules.call(nr)
+	if call == nil {
+		return nil
+	}
+	var conds []Condition
+	for _, r := range call.Rules {
+		if len(r.Args) == 0 {
+			break
+		}
+		conds = append(conds, r.Args...)
+	}
+	return conds
+}
+
+// randomArgs draws arguments, most of them near a value of a condition.
+func randomArgs(rng *rand.Rand, conds []Condition) [6]uint64 {
+	var args [6]uint64
+	for i := range args {
+		switch rng.IntN(4) {
+		case 0:
+			args[i] = rng.Uint64()
+		case 1:
+			args[i] = uint64(rng.IntN(16))
+		}
+	}
+	for _, i := range rng.Perm(len(conds)) {
+		c := conds[i]
+		v := c.Value
+		switch {
+		case c.Op == MaskedEQ && rng.IntN(2) == 0:
+			v = rng.Uint64()&^c.Value | c.ValueTwo
+		case c.Op == MaskedEQ:
+			v = c.ValueTwo ^ 1<<rng.IntN(64)
+		default:
+			v += uint64(rng.IntN(3)) - 1
+		}
+		switch rng.IntN(8) {
+		case 0:
+			v ^= 1 << (32 + rng.IntN(32))
+		case 1:
+			v = uint64(uint32(v))
+		case 2:
+			v ^= 1 << rng.IntN(64)
+		}
+		args[c.Index] = v
+	}
+	return args
+}
+
+func mustResolve(t *testing.T, p *Profile, target Target) *Policy {
+	t.Helper()
+	policy, _, err := p.Resolve(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy
+}
+
+func TestDefaultProfileFilter(t *testing.T) {
+	for name, caps := range map[string]capability.Set{
+		"none": 0, "docker": capability.Default(), "all": capability.Known(),
+		"admin": capability.Of(capability.SYS_ADMIN),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := checkFilter(t, mustResolve(t, Default(), target(caps)), 1)
+			t.Logf("%d instructions", len(f.Program))
+		})
+	}
+}
+
+func TestRealProfiles(t *testing.T) {
+	mod := filepath.Join(profileModule(t), "default.json")
+	files := []string{mod, "/usr/share/containers/seccomp.json"}
+	for _, file := range files {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			if _, err := os.Stat(file); err != nil {
+				t.Skipf("not installed: %v", err)
+			}
+			p, err := LoadProfile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, caps := range []capability.Set{0, capability.Default(), capability.Known()} {
+				checkFilter(t, mustResolve(t, p, target(caps)), 2)
+			}
+		})
+	}
+}
+
+func BenchmarkDefault(b *testing.B) {
+	b.ReportAllocs()
+	caps := capability.Default()
+	for b.Loop() {
+		t, err := Here(caps)
+		if err != nil {
+			b.Skip(runtime.GOARCH, err)
+		}
+		policy, _, err := Default().Resolve(t)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := Compile(policy); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// profileModule returns the directory of the module that has Docker's profile.
+func profileModule(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/moby/profiles/seccomp").Output()
+	if err != nil {
+		t.Fatalf("find Docker's profile: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
