@@ -259,3 +259,23 @@ func Procs(dir string) ([]int, error) {
 	}
 	return pids, err
 }
+
+// Existing lists the directories that a cgroup path has on this host now.
+func Existing(cgroupPath string) (dirs []string) {
+	try := func(dir string) {
+		if _, err := os.Stat(dir); err == nil {
+			dirs = append(dirs, dir)
+		}
+	}
+	try(filepath.Join(Root, cgroupPath))
+	if cgroups.IsCgroup2UnifiedMode() {
+		return dirs
+	}
+	hierarchies, _ := os.ReadDir(Root)
+	for _, h := range hierarchies {
+		if h.IsDir() {
+			try(filepath.Join(Root, h.Name(), cgroupPath))
+		}
+	}
+	return dirs
+}

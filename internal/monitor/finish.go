@@ -13,7 +13,7 @@ import (
 // hear of it, so that whoever waits finds all as it will stay.
 func (m *container) finish(code int) {
 	if !m.start.OwnPIDNS {
-		killAll(m.start.Cgroups) // else the kernel has ended all with the first
+		KillAll(m.start.Cgroups) // else the kernel has ended all with the first
 	}
 	m.drain()
 	m.state.Running, m.state.FinishedAt, m.state.ExitCode = false, time.Now(), code
@@ -43,9 +43,9 @@ func (m *container) drain() {
 	}
 }
 
-// killAll ends all processes of a container that has no PID namespace of its
-// own. New ones may be forked meanwhile, so it goes on until none is left.
-func killAll(cgroups []string) {
+// KillAll ends all processes in the cgroups, for a container that has no PID
+// namespace of its own or has lost its monitor. New ones may be forked meanwhile, so it goes on until none is left.
+func KillAll(cgroups []string) {
 	for _, dir := range cgroups {
 		if os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0) == nil {
 			break // cgroup v2 since 5.14: the kernel does it all

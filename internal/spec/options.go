@@ -1,5 +1,7 @@
 package spec
 
+import v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 // Options is everything that a user may ask for of one container. The zero
 // value is a container with Docker's defaults. It survives JSON unchanged, so
 // that a container created now starts the same way later.
@@ -194,14 +196,4 @@ type HostEntry struct {
 // ImageConfig is the part of an image's configuration that matters to a
 // container. Its JSON form is that of the image-spec's "config" object, which
 // is Docker's too.
-type ImageConfig struct {
-	User         string              `json:"User,omitempty"`
-	Env          []string            `json:"Env,omitempty"`
-	Entrypoint   []string            `json:"Entrypoint,omitempty"`
-	Cmd          []string            `json:"Cmd,omitempty"`
-	WorkingDir   string              `json:"WorkingDir,omitempty"`
-	Volumes      map[string]struct{} `json:"Volumes,omitempty"`
-	ExposedPorts map[string]struct{} `json:"ExposedPorts,omitempty"`
-	Labels       map[string]string   `json:"Labels,omitempty"`
-	StopSignal   string              `json:"StopSignal,omitempty"`
-}
+type ImageConfig = v1.ImageConfig

@@ -1,0 +1,25 @@
+package cli
+
+// commands is the table of all commands, in the order of the help.
+func commands() []command {
+	return []command{
+		{"run", groupRun, newRun},
+		{"create", groupRun, newCreate},
+		{"start", groupRun, newStart},
+		{"stop", groupRun, newStop},
+		{"kill", groupRun, newKill},
+		{"rm", groupRun, newRm},
+		{"ps", groupRun, newPs},
+		{"logs", groupRun, newLogs},
+		{"exec", groupRun, newExec},
+		{"attach", groupRun, newAttach},
+		{"wait", groupRun, newWait},
+		{"inspect", groupRun, newInspect},
+		{"top", groupRun, newTop},
+		{"update", groupRun, newUpdate},
+
+		{"capabilities", groupOther, newCapabilities},
+		{"info", groupOther, newInfo},
+		{"version", groupOther, newVersion},
+	}
+}

@@ -1,0 +1,366 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/spec"
+)
+
+// Container is what was fixed when a container was created.
+type Container struct {
+	ID          string           `json:"id"`
+	Name        string           `json:"name"`
+	Created     time.Time        `json:"created"`
+	Image       string           `json:"image"`   // as the user named it
+	ImageID     string           `json:"imageID"` // digest of its config
+	Layers      []string         `json:"layers"`  // chain IDs, base first
+	ImageConfig spec.ImageConfig `json:"imageConfig"`
+	Options     spec.Options     `json:"options"`
+	AutoRemove  bool             `json:"autoRemove,omitempty"`
+	// Starting marks a container that its maker starts at once. If it never
+	// was, and nobody holds its lock, its maker died: with AutoRemove nobody
+	// wants it any more.
+	Starting bool   `json:"starting,omitempty"`
+	Detached bool   `json:"detached,omitempty"` // run -d: input outlives its clients
+	Platform string `json:"platform,omitempty"`
+
+	engine *Engine
+}
+
+// Status of a container, in Docker's words.
+const (
+	StatusCreated = "created"
+	StatusRunning = "running"
+	StatusExited  = "exited"
+)
+
+func (c *Container) dir() string { return c.engine.path("containers", c.ID) }
+
+func (c *Container) file(name string) string { return filepath.Join(c.dir(), name) }
+
+// LogPath is the file of the json-file log.
+func (c *Container) LogPath() string { return c.file(c.ID + "-json.log") }
+
+// Dir is the container's directory.
+func (c *Container) Dir() string { return c.dir() }
+
+func newID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// lockFile is the name of the lock in a container's directory.
+const lockFile = "lock"
+
+// makeLocked makes the container's directory with its lock held. The lock file
+// appears already locked (O_TMPFILE, then link), so that a lock that is free
+// always means that its holder is dead.
+func (c *Container) makeLocked() (*os.File, error) {
+	if err := os.Mkdir(c.dir(), 0o700); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(c.dir(), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, c.file(lockFile), unix.AT_SYMLINK_FOLLOW)
+		}
+		if err == nil {
+			return os.NewFile(uintptr(fd), c.file(lockFile)), nil
+		}
+		unix.Close(fd)
+	}
+	os.Remove(c.dir())
+	return nil, &os.PathError{Op: "lock", Path: c.dir(), Err: err}
+}
+
+var errLocked = errors.New("locked")
+
+// lock takes the container's lock, or fails with errLocked while it is held.
+func (c *Container) lock() (*os.File, error) { return c.flock(unix.LOCK_EX | unix.LOCK_NB) }
+
+// await waits until nobody holds the lock, then takes it.
+func (c *Container) await() (*os.File, error) { return c.flock(unix.LOCK_EX) }
+
+func (c *Container) flock(how int) (*os.File, error) {
+	f, err := os.OpenFile(c.file(lockFile), os.O_RDWR, 0)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &NotFoundError{c.ID}
+		}
+		return nil, err
+	}
+	for {
+		switch err = unix.Flock(int(f.Fd()), how); err {
+		case unix.EINTR:
+			continue
+		case unix.EWOULDBLOCK:
+			err = errLocked
+		case nil:
+			// The container may have gone while we waited.
+			if _, err := os.Stat(c.file(lockFile)); err == nil {
+				return f, nil
+			}
+			err = &NotFoundError{c.ID}
+			f.Close()
+			return nil, err
+		}
+		f.Close()
+		return nil, err
+	}
+}
+
+// save writes config.json. Its appearance makes the container exist.
+func (c *Container) save(durable bool) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return writeAtomic(c.file("config.json"), b, durable)
+}
+
+func writeAtomic(name string, b []byte, durable bool) error {
+	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, name)
+	}
+	if err != nil {
+		os.Remove(tmp)
+	}
+	return err
+}
+
+func (e *Engine) load(id string) (*Container, error) {
+	b, err := os.ReadFile(e.path("containers", id, "config.json"))
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, &NotFoundError{id}
+		}
+		return nil, err
+	}
+	c := &Container{engine: e}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, fmt.Errorf("container %s: config.json: %w", id, err)
+	}
+	return c, nil
+}
+
+// Find finds a container by its ID, its name, or the beginning of its ID.
+func (e *Engine) Find(name string) (*Container, error) {
+	name = strings.TrimPrefix(name, "/")
+	if name == "" || strings.ContainsAny(name, "/\x00") || name == "." || name == ".." {
+		return nil, usage("invalid container name or ID: %q", name)
+	}
+	if len(name) == 64 {
+		if c, err := e.load(name); err == nil {
+			return c, nil
+		}
+	}
+	if id, err := os.Readlink(e.path("names", name)); err == nil {
+		if c, err := e.load(id); err == nil && c.Name == name {
+			return c, nil
+		}
+	}
+	return e.findPrefix(name)
+}
+
+func (e *Engine) findPrefix(prefix string) (*Container, error) {
+	ids, err := e.ids()
+	if err != nil {
+		return nil, err
+	}
+	var found *Container
+	for _, id := range ids {
+		if !strings.HasPrefix(id, prefix) {
+			continue
+		}
+		c, err := e.load(id)
+		if err != nil {
+			continue
+		}
+		if found != nil {
+			return nil, usage("multiple IDs found with provided prefix: %s", prefix)
+		}
+		found = c
+	}
+	if found == nil {
+		return nil, &NotFoundError{prefix}
+	}
+	return found, nil
+}
+
+func (e *Engine) ids() ([]string, error) {
+	d, err := os.Open(e.path("containers"))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	sort.Strings(names)
+	return names, err
+}
+
+// List gives all containers, the newest first. What a killed command left
+// half-made is removed on the way.
+func (e *Engine) List() ([]*Container, error) {
+	ids, err := e.ids()
+	if err != nil {
+		return nil, err
+	}
+	var list []*Container
+	for _, id := range ids {
+		c, err := e.load(id)
+		if err != nil {
+			e.sweep(id)
+			continue
+		}
+		if c.abandoned() {
+			c.discard()
+			continue
+		}
+		list = append(list, c)
+	}
+	e.emptyTrash()
+	sort.SliceStable(list, func(i, j int) bool { return list[i].Created.After(list[j].Created) })
+	return list, nil
+}
+
+// sweep removes a directory that never became a container, if its maker is
+// dead: the lock is free, or was not even made a while ago.
+func (e *Engine) sweep(id string) {
+	c := &Container{ID: id, engine: e}
+	l, err := c.lock()
+	var missing *NotFoundError
+	switch {
+	case err == nil:
+		defer l.Close()
+		if _, err := os.Stat(c.file("config.json")); err == nil {
+			return // it became one meanwhile
+		}
+	case errors.As(err, &missing):
+		if fi, err := os.Stat(c.dir()); err != nil || time.Since(fi.ModTime()) < 10*time.Second {
+			return
+		}
+	default:
+		return
+	}
+	c.discard()
+}
+
+// abandoned says that nobody will ever start or remove this container.
+func (c *Container) abandoned() bool {
+	if !c.Starting || !c.AutoRemove {
+		return false
+	}
+	if s, err := c.readState(); err != nil || s != nil {
+		return false // State and reconcile look after it
+	}
+	l, err := c.lock()
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+// discard removes the container's directory and name, whatever its state.
+func (c *Container) discard() error {
+	for _, d := range c.cgroupDirs() {
+		if _, err := os.Stat(d); err == nil {
+			monitor.RemoveCgroup(d)
+		}
+	}
+	return monitor.RemoveContainer(c.dir(), c.nameLink(), c.engine.path("trash"), c.engine.path("names.lock"))
+}
+
+func (c *Container) nameLink() string {
+	if c.Name == "" {
+		return ""
+	}
+	return c.engine.path("names", c.Name)
+}
+
+// emptyTrash deletes what a killed removal left.
+func (e *Engine) emptyTrash() {
+	d, err := os.Open(e.path("trash"))
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	for _, n := range names {
+		os.RemoveAll(e.path("trash", n))
+	}
+}
+
+// takeName gives the container its name: the link is made in one step, so of
+// two commands only one can have it. A link to a container that is gone is
+// taken over.
+func (c *Container) takeName() error {
+	link := c.nameLink()
+	err := os.Symlink(c.ID, link)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	fd, err := unix.Open(c.engine.path("names.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
+		return err
+	}
+	owner, err := os.Readlink(link)
+	if err == nil && !c.engine.nameIsStale(owner) {
+		return usage("the container name \"/%s\" is already in use by container %q: remove or rename that container to be able to reuse that name, or choose another", c.Name, owner)
+	}
+	if err == nil {
+		os.Remove(link)
+	}
+	return os.Symlink(c.ID, link)
+}
+
+// nameIsStale says whether the container that holds a name is gone, or was
+// abandoned by a killed command.
+func (e *Engine) nameIsStale(id string) bool {
+	owner := &Container{ID: id, engine: e}
+	if _, err := os.Stat(owner.dir()); err != nil {
+		return true
+	}
+	loaded, err := e.load(id)
+	if err != nil {
+		l, err := owner.lock()
+		if err != nil {
+			return false
+		}
+		l.Close()
+		return true
+	}
+	return loaded.abandoned()
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/internal/image"
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/spec"
+)
+
+// CreateOptions is what a container is made from.
+type CreateOptions struct {
+	Image      string
+	Resolved   *image.Image // what Image names, found by the caller
+	Name       string       // empty: one is made up
+	Platform   string
+	Options    spec.Options
+	AutoRemove bool
+	Detached   bool
+}
+
+// Create makes a container that does not run yet.
+func (e *Engine) Create(o CreateOptions) (*Container, error) {
+	c, l, err := e.create(o, false)
+	if err != nil {
+		return nil, err
+	}
+	l.Close()
+	return c, nil
+}
+
+// Run creates a container and starts it.
+func (e *Engine) Run(o CreateOptions, attach monitor.Streams) (*Run, error) {
+	m, err := spawnMonitor()
+	if err != nil {
+		return nil, err
+	}
+	c, l, err := e.create(o, true)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return c.start(l, m, attach)
+}
+
+// create leaves the new container locked.
+func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, error) {
+	if err := o.Options.Validate(); err != nil {
+		return nil, nil, err
+	}
+	c := &Container{
+		ID: newID(), Name: o.Name, Created: time.Now().UTC(), Image: o.Image, ImageID: o.Resolved.ID, Layers: o.Resolved.Layers,
+		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
+		Detached: o.Detached, Platform: o.Platform, engine: e,
+	}
+	if err := c.check(); err != nil {
+		return nil, nil, err
+	}
+	l, err := c.makeLocked()
+	if err != nil {
+		return nil, nil, fmt.Errorf("create container: %w", err)
+	}
+	if err = c.name(o.Name == ""); err == nil {
+		if err = c.save(!o.AutoRemove); err != nil {
+			err = fmt.Errorf("create container: %w", err)
+		}
+	}
+	if err != nil {
+		c.discard()
+		l.Close()
+		return nil, nil, err
+	}
+	return c, l, nil
+}
+
+// check refuses, before anything is made, what the start would refuse.
+func (c *Container) check() error {
+	if c.Options.Entrypoint == nil && len(c.Options.Args)+len(c.ImageConfig.Entrypoint)+len(c.ImageConfig.Cmd) == 0 {
+		return spec.ErrNoCommand
+	}
+	if _, err := capability.Resolve(capability.Default(), c.Options.CapAdd, c.Options.CapDrop); err != nil {
+		return err
+	}
+	if p := c.Options.Security.Seccomp; p.Mode == spec.SeccompFile {
+		if _, err := loadProfile(p.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// name takes the wanted name, or makes one up that is free.
+func (c *Container) name(madeUp bool) error {
+	for try := 0; ; try++ {
+		if madeUp {
+			c.Name = randomName(try)
+		}
+		err := c.takeName()
+		var taken *UsageError
+		if !madeUp || !errors.As(err, &taken) || try > 20 {
+			if err != nil && !madeUp {
+				c.Name = "" // it is another's
+			}
+			return err
+		}
+	}
+}
+
+// randomName makes up a name of two words, with a number once that has failed
+// a few times.
+func randomName(try int) string {
+	id := newID()
+	pick := func(list string, at string) string {
+		words := strings.Fields(list)
+		n := 0
+		for _, c := range []byte(at) {
+			n = n*31 + int(c)
+		}
+		return words[uint(n)%uint(len(words))]
+	}
+	name := pick(nameAdjectives, id[:16]) + "_" + pick(nameShips, id[16:32])
+	if try > 2 {
+		name += id[32:36]
+	}
+	return name
+}
+
+// The words of made-up names: what a brig may be like, and what is on one.
+const (
+	nameAdjectives = `able ample apt bold brave bright brisk calm candid clear clever crisp deft eager
+		early easy even fair fast fine firm fleet fond free fresh frank gentle glad golden good grand
+		hale handy happy hardy honest humble ideal just keen kind lean light lively loyal lucid mellow
+		merry mild modest neat nimble noble open patient plain plucky polite prime prompt proud pure
+		quick quiet ready robust serene sharp silent sleek smart smooth snug sober solid sound spry
+		stable steady stout strong sunny sure swift tidy trim true trusty upbeat vivid warm wise witty`
+	nameShips = `anchor backstay ballast beacon bell binnacle block boom bosun bowline bowsprit brace
+		buoy cable capstan cleat compass crew crosstree davit deck fathom fender forecastle foremast
+		foresail gaff galley gangway gunwale halyard harbor hatch hawser helm hull jib keel lanyard
+		lantern lateen leeward log lookout mainmast mainsail mast mizzen mooring oar pennant pilot port
+		prow pulley quay quarterdeck ratline reef rigging rudder sail schooner sextant sheet shroud skiff
+		spar splice stay stern stem tackle tide tiller topmast topsail transom trysail wake wharf
+		winch windlass yard`
+)

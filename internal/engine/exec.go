@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/spec"
+)
+
+// Exec runs a further process in a running container. streams become its
+// standard streams; with a terminal they are ignored, and the result has the
+// terminal's master.
+func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, *os.File, error) {
+	s, err := c.State()
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.Status != StatusRunning {
+		return nil, nil, usage("container %s is not running", c.ID)
+	}
+	x := &execer{c: c, s: &s}
+	defer x.close()
+	return x.run(o, streams)
+}
+
+type execer struct {
+	c     *Container
+	s     *State
+	files []*os.File
+}
+
+func (x *execer) keep(f *os.File) *os.File {
+	x.files = append(x.files, f)
+	return f
+}
+
+func (x *execer) close() {
+	for _, f := range x.files {
+		f.Close()
+	}
+}
+
+func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, *os.File, error) {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", x.s.PID))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	x.keep(root)
+	in, err := x.c.specInput(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	process, err := spec.BuildExec(in, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	// What the container was started with: its namespaces and its filter.
+	built, err := spec.Build(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	filter, err := x.c.engine.filter(built)
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.Privileged {
+		filter = nil // as Docker: a privileged exec is not confined
+	}
+	var master *os.File
+	if o.TTY {
+		var slave *os.File
+		if master, slave, err = openTerminal(root); err != nil {
+			return nil, nil, err
+		}
+		x.keep(slave)
+		streams = [3]*os.File{slave, slave, slave}
+	}
+	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, OwnStreams: true}, streams)
+	if err != nil && master != nil {
+		master.Close()
+	}
+	return m, master, err
+}
+
+func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Client, error) {
+	plan, err := runtime.NewExec(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer plan.Close()
+	if !alive(&x.s.State) {
+		return nil, usage("container %s is not running", x.c.ID) // it ended, and its process ID may be another's
+	}
+	program, err := programFile(plan.Program)
+	if err != nil {
+		return nil, err
+	}
+	x.keep(program)
+	m, err := monitor.Dial(x.c.dir())
+	if err != nil {
+		return nil, fmt.Errorf("container %s has lost its monitor; stop it and start it again: %w", x.c.Name, err)
+	}
+	msg := &monitor.Exec{Size: len(plan.Program), HasPIDNS: plan.PIDNS != nil}
+	files := monitor.Files{Program: program, PIDNS: plan.PIDNS, Streams: streams[:]}
+	for _, f := range plan.Files {
+		msg.Regs = append(msg.Regs, f.Reg)
+		files.Regs = append(files.Regs, f.File)
+	}
+	if err = m.Exec(msg, files); err == nil {
+		_, err = m.Next()
+	}
+	if err != nil {
+		m.Close()
+		var f *monitor.Failure
+		if errors.As(err, &f) && f.AtStep() {
+			err = plan.Failure(f.Tag, f.Errno)
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// openTerminal opens a new terminal in the container's own /dev/pts, having
+// made sure that it is one.
+func openTerminal(root *os.File) (master, slave *os.File, err error) {
+	fd, err := unix.Openat2(int(root.Fd()), "dev/pts/ptmx", &unix.OpenHow{
+		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
+	}
+	master = os.NewFile(uintptr(fd), "terminal")
+	var fs unix.Statfs_t
+	if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type != unix.DEVPTS_SUPER_MAGIC {
+		err = errors.New("the container's /dev/pts is not a devpts file system")
+	}
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	var peer uintptr
+	if err == nil {
+		var e unix.Errno
+		peer, _, e = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+		if e != 0 {
+			err = e
+		}
+	}
+	if err != nil {
+		master.Close()
+		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
+	}
+	return master, os.NewFile(peer, "terminal"), nil
+}

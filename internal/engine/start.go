@@ -1,0 +1,372 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/cgroup"
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/snapshot"
+	"github.com/brig-run/brig/internal/spec"
+)
+
+// Run is a started container, with the connection of the command that started
+// it.
+type Run struct {
+	Container *Container
+	Client    *monitor.Client
+	Warnings  []string
+	PID       int
+}
+
+// starter is one start under way: what it has made so far, to undo it.
+type starter struct {
+	c      *Container
+	lock   *os.File
+	client *monitor.Client
+	group  *cgroup.Group
+	plan   *runtime.Plan
+	files  []*os.File // closed at the end in any case
+	result *spec.Result
+	attach monitor.Streams
+}
+
+// Start starts a created or stopped container. attach are the streams that the
+// caller wants to see and feed from the very first byte.
+func (c *Container) Start(attach monitor.Streams) (*Run, error) {
+	l, err := c.lock()
+	if errors.Is(err, errLocked) {
+		if s, serr := c.State(); serr == nil && s.Status == StatusRunning {
+			return nil, usage("container %s is already running", c.Name)
+		}
+		if l, err = c.await(); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s, err := c.readState(); err == nil && s != nil && s.Running {
+		if alive(s) {
+			l.Close()
+			return nil, usage("container %s is running without its monitor; stop it first: brig stop %s", c.Name, c.Name)
+		}
+		l.Close()
+		if err := c.reconcile(); err != nil {
+			return nil, err
+		}
+		if l, err = c.lock(); err != nil {
+			return nil, err
+		}
+	}
+	m, err := spawnMonitor()
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return c.start(l, m, attach)
+}
+
+// spawnMonitor starts the process that will stay with the container. It is
+// started before anything else is done, so that it boots meanwhile.
+func spawnMonitor() (*monitor.Client, error) {
+	exe, err := runtime.SealedExecutable()
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	return monitor.Spawn(runtime.ExecPath(exe))
+}
+
+// start takes over the lock and the monitor.
+func (c *Container) start(l *os.File, m *monitor.Client, attach monitor.Streams) (*Run, error) {
+	s := &starter{c: c, lock: l, client: m, attach: attach}
+	pid, err := s.run()
+	for _, f := range s.files {
+		f.Close()
+	}
+	l.Close() // the monitor has it now, if all went well
+	if err != nil {
+		m.Close()
+		c.recordFailure(err)
+		return nil, err
+	}
+	return &Run{Container: c, Client: m, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid}, nil
+}
+
+func (s *starter) keep(f *os.File) *os.File {
+	if f != nil {
+		s.files = append(s.files, f)
+	}
+	return f
+}
+
+func (s *starter) run() (int, error) {
+	root, err := s.mount()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.spec(root); err != nil {
+		return 0, err
+	}
+	if err := s.bindSources(); err != nil {
+		return 0, err
+	}
+	filter, err := s.c.engine.filter(s.result)
+	if err != nil {
+		return 0, err
+	}
+	if s.group, err = cgroup.Create(s.c.cgroupPath(), s.result.Spec.Linux.Resources); err != nil {
+		return 0, err
+	}
+	cfg := runtime.Config{
+		Spec: s.result.Spec, Root: root, MountPoint: s.c.engine.path("mnt"), Filter: filter,
+		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, OwnStreams: true,
+	}
+	if err := s.terminal(&cfg); err != nil {
+		s.group.Remove()
+		return 0, err
+	}
+	if s.plan, err = runtime.New(cfg); err != nil {
+		s.group.Remove()
+		return 0, err
+	}
+	return s.perform(cfg.Terminal)
+}
+
+func (c *Container) cgroupPath() string { return "/brig/" + c.ID }
+
+func (c *Container) cgroupDirs() []string { return cgroup.Existing(c.cgroupPath()) }
+
+// mount mounts the root file system, nowhere: the container's mount namespace
+// will be the first to see it.
+func (s *starter) mount() (*os.File, error) {
+	root, err := s.c.mount()
+	if err != nil {
+		return nil, err
+	}
+	return s.keep(root), nil
+}
+
+func (c *Container) mount() (*os.File, error) {
+	upper, work, err := snapshot.PrepareUpper(c.dir())
+	if err != nil {
+		return nil, err
+	}
+	root, err := c.engine.Layers.Mount(snapshot.MountOptions{Lower: c.Layers, Upper: upper, Work: work})
+	if err != nil {
+		return nil, fmt.Errorf("mount the image's layers: %w", err)
+	}
+	return root, nil
+}
+
+// spec builds the runtime-spec.
+func (s *starter) spec(root *os.File) error {
+	in, err := s.c.specInput(root)
+	if err != nil {
+		return err
+	}
+	if err := s.c.etcFiles(&in); err != nil {
+		return err
+	}
+	if s.result, err = spec.Build(in); err != nil {
+		return err
+	}
+	if s.c.isStarter() {
+		s.result.Spec.Process.Env = append(s.result.Spec.Process.Env, hostNamespaces())
+	}
+	return nil
+}
+
+// bindSources makes the missing directories that -v asks for, as Docker does.
+func (s *starter) bindSources() error {
+	for _, m := range s.c.Options.Mounts {
+		if m.Type != spec.MountBind || !m.CreateSource {
+			continue
+		}
+		if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return fmt.Errorf("-v: make the missing source: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// terminal makes the container's terminal if it wants one.
+func (s *starter) terminal(cfg *runtime.Config) error {
+	if !s.c.Options.TTY {
+		return nil
+	}
+	pts := specs.Mount{Options: []string{"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}}
+	for _, m := range s.result.Spec.Mounts {
+		if m.Type == "devpts" {
+			pts = m
+		}
+	}
+	t, err := runtime.NewTerminal(pts)
+	if err != nil {
+		return err
+	}
+	s.keep(t.Mount)
+	s.keep(t.Master)
+	cfg.Terminal = t
+	return nil
+}
+
+// perform hands the plan to the monitor and waits for the execve.
+func (s *starter) perform(t *runtime.Terminal) (int, error) {
+	start, files, err := s.message(t)
+	if err != nil {
+		s.group.Remove()
+		return 0, err
+	}
+	if err := s.client.Start(start, files); err != nil {
+		s.group.Remove()
+		return 0, fmt.Errorf("talk to the monitor: %w", err)
+	}
+	ev, err := s.client.Next()
+	var f *monitor.Failure
+	switch {
+	case errors.As(err, &f) && f.AtStep():
+		return 0, s.plan.Failure(f.Tag, f.Errno)
+	case err != nil:
+		return 0, fmt.Errorf("start the container: the monitor: %w", err)
+	case !ev.Started:
+		return 0, errors.New("start the container: the monitor answered out of turn")
+	}
+	return ev.PID, nil
+}
+
+func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, error) {
+	c, e := s.c, s.c.engine
+	files := monitor.Files{Lock: s.lock, PIDNS: s.plan.PIDNS}
+	var err error
+	if files.Program, err = programFile(s.plan.Program); err != nil {
+		return nil, files, err
+	}
+	s.keep(files.Program)
+	if files.Listen, err = monitor.Listen(c.dir()); err != nil {
+		return nil, files, err
+	}
+	s.keep(files.Listen)
+	start := &monitor.Start{
+		Dir: c.dir(), NameLink: c.nameLink(), Trash: e.path("trash"), Lock: e.path("names.lock"), Remove: c.AutoRemove,
+		BootID: bootID(), CloneFlag: uint64(s.plan.Flags), Size: len(s.plan.Program), HasPIDNS: s.plan.PIDNS != nil,
+		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
+		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
+	}
+	if s.group.Layout.Unified {
+		if files.Cgroup, err = s.group.Open(); err != nil {
+			return nil, files, err
+		}
+		s.keep(files.Cgroup)
+		start.HasCgroup = true
+	}
+	for _, f := range s.plan.Files {
+		start.Regs = append(start.Regs, f.Reg)
+		files.Regs = append(files.Regs, f.File)
+	}
+	if t != nil {
+		files.Master = t.Master
+	}
+	return start, files, nil
+}
+
+// programFile puts a program where the monitor can map it.
+func programFile(program []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("brig-program", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make the start program: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "program")
+	if _, err := f.Write(program); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make the start program: %w", err)
+	}
+	return f, nil
+}
+
+// ExitCode is what a command ends with when a start failed: 127 if the program
+// was not found, 126 if it cannot be executed, 125 for all else.
+func ExitCode(err error) int {
+	var se *runtime.StartError
+	if !errors.As(err, &se) || !se.Exec {
+		return 125
+	}
+	if se.Errno == unix.ENOENT || se.Errno == unix.ENOTDIR {
+		return 127
+	}
+	return 126
+}
+
+// recordFailure leaves in the state why a container did not start. One that
+// shall not stay goes.
+func (c *Container) recordFailure(err error) {
+	if c.AutoRemove {
+		c.discard()
+		return
+	}
+	for _, d := range c.cgroupDirs() {
+		monitor.RemoveCgroup(d)
+	}
+	s, rerr := c.readState()
+	if rerr != nil || s == nil {
+		s = &monitor.State{}
+	}
+	s.Running, s.ExitCode, s.Error, s.BootID = false, ExitCode(err), err.Error(), bootID()
+	if !s.StartedAt.IsZero() {
+		s.FinishedAt = time.Now()
+	}
+	s.Write(c.dir())
+}
+
+// specInput gathers what a spec is built from, for a start or an exec.
+func (c *Container) specInput(root *os.File) (spec.Input, error) {
+	in := spec.Input{
+		Options: &c.Options, Image: &c.ImageConfig, ID: c.ID, Host: c.engine.host(), Root: root,
+		RootPath: filepath.Join(c.dir(), "rootfs"), CgroupsPath: c.cgroupPath(),
+	}
+	var err error
+	if in.PIDPath, err = c.engine.namespaceOf(c.Options.PID.Container(), "pid"); err != nil {
+		return in, err
+	}
+	if in.IPCPath, err = c.engine.namespaceOf(c.Options.IPC.Container(), "ipc"); err != nil {
+		return in, err
+	}
+	if other := c.Options.IPC.Container(); other != "" {
+		in.ShmPath = filepath.Join(filepath.Dir(filepath.Dir(in.IPCPath)), "root/dev/shm")
+	}
+	if c.Options.Init {
+		if in.InitPath, err = os.Executable(); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
+}
+
+// namespaceOf is the path of a running container's namespace.
+func (e *Engine) namespaceOf(name, ns string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	c, err := e.Find(name)
+	if err != nil {
+		return "", err
+	}
+	s, err := c.State()
+	if err != nil {
+		return "", err
+	}
+	if s.Status != StatusRunning {
+		return "", usage("cannot join the %s namespace of %s: it is not running; start it first: brig start %s", ns, name, name)
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", s.PID, ns), nil
+}
