@@ -364,3 +364,38 @@ func (e *Engine) nameIsStale(id string) bool {
 	}
 	return loaded.abandoned()
 }
+
+// Labels are the container's labels: the image's, and the user's over them.
+func (c *Container) Labels() map[string]string {
+	all := map[string]string{}
+	for k, v := range c.ImageConfig.Labels {
+		all[k] = v
+	}
+	for k, v := range c.Options.Labels {
+		all[k] = v
+	}
+	return all
+}
+
+// Command is what the container runs: the entrypoint and its arguments.
+func (c *Container) Command() []string {
+	entry, args := c.ImageConfig.Entrypoint, c.ImageConfig.Cmd
+	if e := c.Options.Entrypoint; e != nil {
+		entry, args = nil, nil
+		if *e != "" {
+			entry = []string{*e}
+		}
+	}
+	if len(c.Options.Args) > 0 {
+		args = c.Options.Args
+	}
+	return append(append([]string{}, entry...), args...)
+}
+
+// Network is the mode of the container's network.
+func (c *Container) Network() spec.NetworkMode {
+	if c.Options.Network == "" {
+		return spec.NetworkPrivate
+	}
+	return c.Options.Network
+}

@@ -58,7 +58,8 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
 		Detached: o.Detached, Platform: o.Platform, engine: e,
 	}
-	if err := c.check(); err != nil {
+	profile, err := c.check()
+	if err != nil {
 		return nil, nil, err
 	}
 	l, err := c.makeLocked()
@@ -66,9 +67,7 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 		return nil, nil, fmt.Errorf("create container: %w", err)
 	}
 	if err = c.name(o.Name == ""); err == nil {
-		if err = c.save(!o.AutoRemove); err != nil {
-			err = fmt.Errorf("create container: %w", err)
-		}
+		err = c.write(profile)
 	}
 	if err != nil {
 		c.discard()
@@ -78,20 +77,35 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	return c, l, nil
 }
 
-// check refuses, before anything is made, what the start would refuse.
-func (c *Container) check() error {
-	if c.Options.Entrypoint == nil && len(c.Options.Args)+len(c.ImageConfig.Entrypoint)+len(c.ImageConfig.Cmd) == 0 {
-		return spec.ErrNoCommand
+// write puts the container on disk.
+func (c *Container) write(profile []byte) error {
+	durable := !c.AutoRemove // what a crash may take is not worth waiting for the disk
+	var err error
+	if profile != nil {
+		err = writeAtomic(c.file(profileFile), profile, durable)
 	}
-	if _, err := capability.Resolve(capability.Default(), c.Options.CapAdd, c.Options.CapDrop); err != nil {
-		return err
+	if err == nil {
+		err = c.save(durable)
 	}
-	if p := c.Options.Security.Seccomp; p.Mode == spec.SeccompFile {
-		if _, err := loadProfile(p.Path); err != nil {
-			return err
-		}
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
 	}
 	return nil
+}
+
+// check refuses, before anything is made, what the start would refuse. It
+// gives the seccomp profile that the user named, if any.
+func (c *Container) check() ([]byte, error) {
+	if c.Options.Entrypoint == nil && len(c.Options.Args)+len(c.ImageConfig.Entrypoint)+len(c.ImageConfig.Cmd) == 0 {
+		return nil, spec.ErrNoCommand
+	}
+	if _, err := capability.Resolve(capability.Default(), c.Options.CapAdd, c.Options.CapDrop); err != nil {
+		return nil, err
+	}
+	if err := c.bindSources(false); err != nil {
+		return nil, err
+	}
+	return readProfile(c.Options.Security.Seccomp)
 }
 
 // name takes the wanted name, or makes one up that is free.

@@ -88,6 +88,9 @@ func (e *UsageError) Error() string { return e.msg }
 
 func usage(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
 
+// ErrRunning says that a container that was to be started runs already.
+var ErrRunning = errors.New("already running")
+
 // NotFoundError says that there is no such container.
 type NotFoundError struct{ Name string }
 

@@ -64,7 +64,7 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 	if err != nil {
 		return nil, nil, err
 	}
-	filter, err := x.c.engine.filter(built)
+	filter, err := x.c.filter(built)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -129,7 +129,7 @@ func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Cl
 // made sure that it is one.
 func openTerminal(root *os.File) (master, slave *os.File, err error) {
 	fd, err := unix.Openat2(int(root.Fd()), "dev/pts/ptmx", &unix.OpenHow{
-		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NONBLOCK, // so that reading it can be given up
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
 	})
 	if err != nil {

@@ -1,37 +1,50 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
+	"os"
 
 	"golang.org/x/sys/unix"
 
-	brigrt "github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/seccomp"
 )
 
-// loadProfile reads the profile that the user names.
-func loadProfile(path string) (*seccomp.Profile, error) { return seccomp.LoadProfile(path) }
+// profileFile is the copy of the user's seccomp profile in a container's
+// directory: what was asked for at creation holds, though the user's file may
+// change, and every exec gets the same filter.
+const profileFile = "seccomp.json"
+
+// readProfile reads the profile that the user names, if there is one, and
+// refuses it if it is wrong.
+func readProfile(s spec.Seccomp) ([]byte, error) {
+	if s.Mode != spec.SeccompFile {
+		return nil, nil
+	}
+	b, err := os.ReadFile(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("--security-opt seccomp: read the profile: %w", err)
+	}
+	if _, err := seccomp.ParseProfile(s.Path, b); err != nil {
+		return nil, fmt.Errorf("--security-opt seccomp: %w", err)
+	}
+	return b, nil
+}
 
 // filter makes the container's filter for its capabilities. Nil is no filter,
 // and only if the user said unconfined.
-func (e *Engine) filter(r *spec.Result) (*brigrt.Filter, error) {
-	profile := seccomp.Default()
-	switch r.Seccomp.Mode {
-	case spec.SeccompUnconfined:
-		return nil, nil
-	case spec.SeccompFile:
-		var err error
-		if profile, err = loadProfile(r.Seccomp.Path); err != nil {
-			return nil, err
-		}
+func (c *Container) filter(r *spec.Result) (*runtime.Filter, error) {
+	profile, err := c.profile(r.Seccomp)
+	if err != nil || profile == nil {
+		return nil, err
 	}
-	arch, err := seccomp.NativeArch(runtime.GOARCH)
+	target, err := seccomp.Here(r.Capabilities)
 	if err != nil {
 		return nil, err
 	}
-	policy, _, err := profile.Resolve(seccomp.Target{Arch: arch, Caps: r.Capabilities, Kernel: seccomp.RunningKernel()})
+	policy, _, err := profile.Resolve(target)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
@@ -39,9 +52,26 @@ func (e *Engine) filter(r *spec.Result) (*brigrt.Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile the seccomp profile: %w", err)
 	}
-	out := &brigrt.Filter{Flags: f.Flags, Program: make([]unix.SockFilter, len(f.Program))}
+	if f.Notify {
+		return nil, errors.New("the seccomp profile uses SCMP_ACT_NOTIFY, for which nobody would listen here; use another action, such as SCMP_ACT_ERRNO")
+	}
+	out := &runtime.Filter{Flags: uint(f.Flags), Program: make([]unix.SockFilter, len(f.Program))}
 	for i, in := range f.Program {
-		out.Program[i] = unix.SockFilter(in)
+		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
 	}
 	return out, nil
+}
+
+func (c *Container) profile(s spec.Seccomp) (*seccomp.Profile, error) {
+	switch s.Mode {
+	case spec.SeccompUnconfined:
+		return nil, nil
+	case spec.SeccompFile:
+		b, err := os.ReadFile(c.file(profileFile))
+		if err != nil {
+			return nil, fmt.Errorf("read the container's seccomp profile: %w", err)
+		}
+		return seccomp.ParseProfile(s.Path, b)
+	}
+	return seccomp.Default(), nil
 }

@@ -44,7 +44,7 @@ func (c *Container) Start(attach monitor.Streams) (*Run, error) {
 	l, err := c.lock()
 	if errors.Is(err, errLocked) {
 		if s, serr := c.State(); serr == nil && s.Status == StatusRunning {
-			return nil, usage("container %s is already running", c.Name)
+			return nil, fmt.Errorf("container %s is %w", c.Name, ErrRunning)
 		}
 		if l, err = c.await(); err != nil {
 			return nil, err
@@ -116,10 +116,10 @@ func (s *starter) run() (int, error) {
 	if err := s.spec(root); err != nil {
 		return 0, err
 	}
-	if err := s.bindSources(); err != nil {
+	if err := s.c.bindSources(true); err != nil {
 		return 0, err
 	}
-	filter, err := s.c.engine.filter(s.result)
+	filter, err := s.c.filter(s.result)
 	if err != nil {
 		return 0, err
 	}
@@ -185,13 +185,19 @@ func (s *starter) spec(root *os.File) error {
 	return nil
 }
 
-// bindSources makes the missing directories that -v asks for, as Docker does.
-func (s *starter) bindSources() error {
-	for _, m := range s.c.Options.Mounts {
-		if m.Type != spec.MountBind || !m.CreateSource {
+// bindSources makes the missing directories that -v asks for, as Docker does,
+// and refuses a missing source of --mount.
+func (c *Container) bindSources(create bool) error {
+	for _, m := range c.Options.Mounts {
+		if m.Type != spec.MountBind {
 			continue
 		}
-		if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
+		_, err := os.Stat(m.Source)
+		switch {
+		case !errors.Is(err, os.ErrNotExist):
+		case !m.CreateSource:
+			return usage("--mount source=%s: the bind source path does not exist; make it first: mkdir -p %s", m.Source, m.Source)
+		case create:
 			if err := os.MkdirAll(m.Source, 0o755); err != nil {
 				return fmt.Errorf("-v: make the missing source: %w", err)
 			}

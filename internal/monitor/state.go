@@ -54,16 +54,40 @@ func (s *State) json() []byte {
 		}
 		b = appendJSON(b, []byte(c))
 	}
-	return append(b, "]}\n"...)
+	b = append(b, "]}"...)
+	for len(b)%recordSize != recordSize-1 {
+		b = append(b, ' ')
+	}
+	return append(b, '\n')
 }
 
-// Write records the state atomically: a reader sees the old or the new one.
+// recordSize is what records are padded to a multiple of, so that on a full
+// disk a new one fits in the place of the old.
+const recordSize = 1024
+
+// Write records the state atomically: a reader sees the old or the new one. If
+// the disk is full it overwrites the old record, which needs no new block and
+// is one write of less than a page.
 func (s *State) Write(dir string) error {
-	tmp := dir + "/." + StateFile
-	if err := os.WriteFile(tmp, s.json(), 0o600); err != nil {
+	name, tmp, b := dir+"/"+StateFile, dir+"/."+StateFile, s.json()
+	err := os.WriteFile(tmp, b, 0o600)
+	if err == nil {
+		return os.Rename(tmp, name)
+	}
+	os.Remove(tmp)
+	fi, serr := os.Stat(name)
+	if serr != nil || fi.Size() != int64(len(b)) {
 		return err
 	}
-	return os.Rename(tmp, dir+"/"+StateFile)
+	f, oerr := os.OpenFile(name, os.O_WRONLY, 0)
+	if oerr != nil {
+		return err
+	}
+	if _, err = f.WriteAt(b, 0); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
 }
 
 // ProcessStart reads when a process started, in clock ticks since boot: with

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/brig-run/brig/internal/engine"
+)
+
+func newInspect(a *app) *cobra.Command {
+	var format, kind string
+	var size bool
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] NAME|ID [NAME|ID...]",
+		Short: "Print all that is known of containers or images, as JSON",
+		Example: `  brig inspect web
+  brig inspect --format '{{.State.Status}} {{.State.ExitCode}}' web
+  brig inspect --type image debian`,
+		Args: minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if kind != "" && kind != "container" && kind != "image" {
+				return fmt.Errorf("--type %q: use container or image", kind)
+			}
+			return a.inspect(args, kind, format)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&format, "format", "f", "", "json, or a Go template such as '{{.State.Pid}}'")
+	f.StringVar(&kind, "type", "", "container or image (default: whichever there is)")
+	f.BoolVarP(&size, "size", "s", false, "accepted for Docker's sake")
+	return cmd
+}
+
+func (a *app) inspect(names []string, kind, format string) error {
+	found := []any{} // not null, as Docker has it
+	failed := false
+	for _, n := range names {
+		v, err := a.inspectOne(n, kind)
+		if err != nil {
+			failed = true
+			fmt.Fprintf(a.err, "brig: %s\n", err)
+			continue
+		}
+		found = append(found, v)
+	}
+	if err := a.printInspected(found, format); err != nil {
+		return err
+	}
+	if failed {
+		return &exitError{code: 1}
+	}
+	return nil
+}
+
+func (a *app) inspectOne(name, kind string) (any, error) {
+	e, err := a.engine()
+	if err != nil {
+		return nil, err
+	}
+	var missing *engine.NotFoundError
+	if kind != "image" {
+		c, err := e.Find(name)
+		if err == nil {
+			return c.Inspect()
+		}
+		if !errors.As(err, &missing) || kind == "container" {
+			return nil, err
+		}
+	}
+	images, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	v, err := images.Inspect(name)
+	if err != nil && kind == "" {
+		return nil, fmt.Errorf("no such object: %s", name)
+	}
+	return v, err
+}
+
+func (a *app) printInspected(found []any, format string) error {
+	if format == "" {
+		return printIndented(a.out, found)
+	}
+	if format == "json" {
+		b, err := json.Marshal(found)
+		if err == nil {
+			_, err = fmt.Fprintf(a.out, "%s\n", b)
+		}
+		return err
+	}
+	t, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	for _, v := range found {
+		var out bytes.Buffer
+		if err := t.Execute(&out, v); err != nil {
+			return templateError(err)
+		}
+		fmt.Fprintln(&out)
+		if _, err := out.WriteTo(a.out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newTop(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "top CONTAINER [PS OPTIONS]",
+		Short: "List the processes of a container",
+		Example: `  brig top web
+  brig top web -o pid,user,comm`,
+		Args: minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.container(args[0])
+			if err != nil {
+				return err
+			}
+			return c.Top(args[1:], a.out)
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+// immutable is the seed's rule of capabilities and Docker's of the rest.
+const immutable = "You cannot modify the capabilities of an already running container"
+
+func newUpdate(a *app) *cobra.Command {
+	var add, drop, security []string
+	var privileged bool
+	cmd := &cobra.Command{
+		Use:   "update [flags] CONTAINER [CONTAINER...]",
+		Short: "Says why a container's privileges cannot be changed",
+		Long: `Privileges are fixed when a container is created: no flag changes them later.
+Changing limits of resources follows in a later version.`,
+		Example: `  brig update --cap-add NET_ADMIN web   # refused: make a new container`,
+		Args:    minArgs(1),
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&add, "cap-add", nil, "refused")
+	f.StringArrayVar(&drop, "cap-drop", nil, "refused")
+	f.StringArrayVar(&security, "security-opt", nil, "refused")
+	f.BoolVar(&privileged, "privileged", false, "refused")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		for _, n := range args {
+			if _, err := a.container(n); err != nil {
+				return err
+			}
+		}
+		switch {
+		case len(add)+len(drop) > 0 || privileged:
+			return fmt.Errorf("%s; create another one: brig run with --cap-add and --cap-drop", immutable)
+		case len(security) > 0:
+			return errors.New("the seccomp profile of an already running container cannot be modified; create another one: brig run --security-opt seccomp=FILE")
+		}
+		return errors.New("you must provide one or more flags when using this command; this version changes no resources yet")
+	}
+	return cmd
+}

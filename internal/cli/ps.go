@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/brig-run/brig/internal/engine"
+)
+
+// psRow is one container in the list, with Docker's field names.
+type psRow struct {
+	Command    string
+	CreatedAt  string
+	ID         string
+	Image      string
+	Labels     string
+	Mounts     string
+	Names      string
+	Networks   string
+	Ports      string
+	RunningFor string
+	State      string
+	Status     string
+
+	c *engine.Container
+}
+
+// Label is the value of one label.
+func (r psRow) Label(name string) string { return r.c.Labels()[name] }
+
+var psFormat = listFormat{
+	table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+	headers: map[string]string{
+		"ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT",
+		"Status": "STATUS", "State": "STATE", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Mounts": "MOUNTS",
+		"Networks": "NETWORKS", "Label": "LABEL",
+	},
+}
+
+func newPs(a *app) *cobra.Command {
+	var o psOptions
+	cmd := &cobra.Command{
+		Use:     "ps [flags]",
+		Aliases: []string{"list", "ls"},
+		Short:   "List containers",
+		Example: `  brig ps
+  brig ps -a --filter status=exited --format '{{.Names}}: {{.Status}}'`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return a.ps(o) },
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.all, "all", "a", false, "show all containers, not only those that run")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "show those with name=, id=, label=, status=, exited= or ancestor=")
+	f.StringVar(&o.format, "format", "", formatHelp)
+	f.IntVarP(&o.last, "last", "n", -1, "show the n that were created last, whatever their state")
+	f.BoolVarP(&o.latest, "latest", "l", false, "show the one that was created last, whatever its state")
+	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print IDs only")
+	return cmd
+}
+
+type psOptions struct {
+	all, latest, noTrunc, quiet bool
+	last                        int
+	filters                     []string
+	format                      string
+}
+
+func (a *app) ps(o psOptions) error {
+	match, err := psFilter(o.filters)
+	if err != nil {
+		return err
+	}
+	e, err := a.engine()
+	if err != nil {
+		return err
+	}
+	list, err := e.List()
+	if err != nil {
+		return err
+	}
+	if o.latest {
+		o.last = 1
+	}
+	all := o.all || o.last >= 0 || slices.ContainsFunc(o.filters, func(f string) bool {
+		return strings.HasPrefix(f, "status=") || strings.HasPrefix(f, "exited=")
+	})
+	var rows []any
+	for _, c := range list {
+		s, err := c.State()
+		if err != nil {
+			continue // it went while we looked
+		}
+		if o.last >= 0 && len(rows) >= o.last {
+			break
+		}
+		if !all && s.Status != engine.StatusRunning || !match(c, s) {
+			continue
+		}
+		rows = append(rows, makeRow(c, s, o.noTrunc))
+	}
+	if o.quiet {
+		for _, r := range rows {
+			fmt.Fprintln(a.out, r.(psRow).ID)
+		}
+		return nil
+	}
+	return psFormat.print(a.out, o.format, rows)
+}
+
+func makeRow(c *engine.Container, s engine.State, full bool) psRow {
+	r := psRow{
+		c: c, ID: c.ID, Image: c.Image, Names: c.Name, Networks: string(c.Network()), State: s.Status,
+		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: ago(c.Created), Status: statusText(s),
+	}
+	command := strconv.Quote(strings.Join(c.Command(), " "))
+	r.Command = command
+	if !full {
+		r.ID = shortID(c.ID)
+		r.Command = strconv.Quote(ellipsis(strings.Join(c.Command(), " "), 20))
+	}
+	var labels, mounts []string
+	for k, v := range c.Labels() {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	for _, m := range c.Options.Mounts {
+		mounts = append(mounts, m.Source)
+	}
+	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
+	return r
+}
+
+// statusText is the status in Docker's words.
+func statusText(s engine.State) string {
+	switch s.Status {
+	case engine.StatusRunning:
+		return "Up " + units.HumanDuration(time.Since(s.StartedAt))
+	case engine.StatusExited:
+		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, ago(s.FinishedAt))
+	}
+	return "Created"
+}
+
+// psFilter makes one condition of all filters: those of one key are
+// alternatives, but every label must be there.
+func psFilter(filters []string) (func(*engine.Container, engine.State) bool, error) {
+	byKey := map[string][]string{}
+	for _, f := range filters {
+		k, v, ok := strings.Cut(f, "=")
+		if !ok {
+			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+		}
+		switch k {
+		case "id", "name", "label", "ancestor", "status":
+		case "exited":
+			if _, err := strconv.Atoi(v); err != nil {
+				return nil, fmt.Errorf("--filter %q: an exit code is a number", f)
+			}
+		default:
+			return nil, fmt.Errorf("--filter %q: unknown key; use id, name, label, ancestor, status or exited", f)
+		}
+		if k == "status" && !slices.Contains([]string{engine.StatusCreated, engine.StatusRunning, engine.StatusExited}, v) {
+			return nil, fmt.Errorf("--filter %q: use created, running or exited", f)
+		}
+		byKey[k] = append(byKey[k], v)
+	}
+	return func(c *engine.Container, s engine.State) bool {
+		for k, values := range byKey {
+			hit := func(v string) bool { return psMatch(c, s, k, v) }
+			if k == "label" && slices.ContainsFunc(values, func(v string) bool { return !hit(v) }) {
+				return false
+			}
+			if k != "label" && !slices.ContainsFunc(values, hit) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+func psMatch(c *engine.Container, s engine.State, key, v string) bool {
+	switch key {
+	case "id":
+		return strings.HasPrefix(c.ID, v)
+	case "name":
+		return strings.Contains(c.Name, strings.TrimPrefix(v, "/"))
+	case "label":
+		k, want, valued := strings.Cut(v, "=")
+		have, ok := c.Labels()[k]
+		return ok && (!valued || have == want)
+	case "ancestor":
+		return c.Image == v || strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(v, ":latest") ||
+			strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
+	case "status":
+		return s.Status == v
+	}
+	n, _ := strconv.Atoi(v)
+	return s.Status == engine.StatusExited && s.ExitCode == n
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/spec"
+)
+
+func newStop(a *app) *cobra.Command {
+	var seconds int
+	var sig string
+	cmd := &cobra.Command{
+		Use:   "stop [flags] CONTAINER [CONTAINER...]",
+		Short: "Stop running containers",
+		Long: `Send the container's stop signal, SIGTERM unless the image or --stop-signal
+says otherwise, and SIGKILL if it still runs after a time.`,
+		Example: `  brig stop web
+  brig stop -t 2 $(brig ps -q)`,
+		Args: minArgs(1),
+	}
+	cmd.Flags().IntVarP(&seconds, "timeout", "t", 0, "seconds to wait before SIGKILL; -1 waits for ever (default: the container's, else 10)")
+	cmd.Flags().IntVar(&seconds, "time", 0, "the same as --timeout")
+	cmd.Flags().MarkHidden("time")
+	cmd.Flags().StringVarP(&sig, "signal", "s", "", "signal to send instead")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var limit *int
+		if cmd.Flags().Changed("timeout") || cmd.Flags().Changed("time") {
+			limit = &seconds
+		}
+		if sig != "" {
+			if _, err := spec.ParseStopSignal(sig); err != nil {
+				return err
+			}
+		}
+		return a.together(args, func(c *engine.Container) error { return c.Stop(limit, sig) })
+	}
+	return cmd
+}
+
+// together does something slow with each container at the same time, and prints
+// names in the order of the arguments.
+func (a *app) together(names []string, f func(*engine.Container) error) error {
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, n := range names {
+		c, err := a.container(n)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		wg.Go(func() { errs[i] = f(c) })
+	}
+	wg.Wait()
+	i := -1
+	return a.forEach(names, func(string) error { i++; return errs[i] })
+}
+
+func newKill(a *app) *cobra.Command {
+	var sig string
+	cmd := &cobra.Command{
+		Use:   "kill [flags] CONTAINER [CONTAINER...]",
+		Short: "Send a signal to running containers",
+		Example: `  brig kill web
+  brig kill -s HUP web`,
+		Args: minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			n, err := spec.ParseStopSignal(sig)
+			if err != nil {
+				return err
+			}
+			return a.forEach(args, func(name string) error {
+				c, err := a.container(name)
+				if err != nil {
+					return err
+				}
+				return c.Kill(unix.Signal(n))
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&sig, "signal", "s", "KILL", "signal to send")
+	return cmd
+}
+
+func newRm(a *app) *cobra.Command {
+	var force, volumes bool
+	cmd := &cobra.Command{
+		Use:   "rm [flags] CONTAINER [CONTAINER...]",
+		Short: "Remove containers",
+		Example: `  brig rm web
+  brig rm -f $(brig ps -aq)`,
+		Args: minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.together(args, func(c *engine.Container) error { return c.Remove(force) })
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove running containers, too (with SIGKILL)")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "accepted for Docker's sake: there are no anonymous volumes yet")
+	return cmd
+}
+
+func newWait(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "wait CONTAINER [CONTAINER...]",
+		Short:   "Wait until containers stop, and print their exit codes",
+		Example: `  brig wait job`,
+		Args:    minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			failed := false
+			for _, n := range args {
+				code, err := a.waitFor(n)
+				if err != nil {
+					failed = true
+					fmt.Fprintf(a.err, "brig: %s\n", err)
+					continue
+				}
+				fmt.Fprintln(a.out, code)
+			}
+			if failed {
+				return &exitError{code: 1}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) waitFor(name string) (int, error) {
+	c, err := a.container(name)
+	if err != nil {
+		return 0, err
+	}
+	return c.Wait()
+}
