@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/brig-run/brig/internal/engine"
 )
@@ -140,6 +141,12 @@ there is no daemon. Linux capabilities and seccomp are easy, exact and provable.
 	}
 	root.PersistentFlags().StringVar(&a.root, "root", def, "directory of images and containers (also BRIG_ROOT)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		var bad *pflag.InvalidValueError
+		if errors.As(err, &bad) {
+			if _, ours := bad.GetFlag().Value.(*parsedValue); ours {
+				err = bad.Unwrap() // names the flag and the value itself
+			}
+		}
 		return &exitError{engineFailed, fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())}
 	})
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"},

@@ -57,7 +57,9 @@ func (a *app) printOne(v any, format string) error {
 }
 
 func printInfo(w io.Writer, i *engine.Info) error {
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, " %s: %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, " %s: %s\n", name, fmt.Sprintf(format, args...))
+	}
 	fmt.Fprintln(w, "Server: none (Brig has no daemon)")
 	line("Containers", "%d", i.Containers)
 	line(" Running", "%d", i.ContainersRunning)

@@ -198,4 +198,3 @@ func seekTail(f *os.File, n int) error {
 	_, err = f.Seek(0, io.SeekStart)
 	return err
 }
-

@@ -29,6 +29,11 @@ func (p *planner) devices() error {
 			return fmt.Errorf("spec: linux.devices[%d]: %w", i, err)
 		}
 	}
+	for _, d := range DefaultDevices() { // after the spec's, which win
+		if err := p.device(dev, d); err != nil {
+			return err
+		}
+	}
 	p.What("make links in /dev")
 	for _, l := range [][2]string{
 		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
