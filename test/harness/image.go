@@ -1,0 +1,162 @@
+package harness
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Image is a small image of one layer, to be made by a test. The entries are
+// written as they are, however hostile.
+type Image struct {
+	Name    string // name:tag
+	Config  v1.ImageConfig
+	Entries []Entry
+}
+
+// Entry is a file of an image.
+type Entry struct {
+	tar.Header
+	Data []byte
+}
+
+// File is a regular file.
+func File(name string, mode int64, data []byte) Entry {
+	return Entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data))}, data}
+}
+
+// Dir is a directory.
+func Dir(name string, mode int64) Entry {
+	return Entry{tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode}, nil}
+}
+
+// Symlink is a symbolic link.
+func Symlink(name, target string) Entry {
+	return Entry{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, nil}
+}
+
+// Busybox is an image with a shell and the usual commands, two users (user,
+// 1000, in the groups user and extra, and nobody) and Debian's usual
+// directories.
+func Busybox(name string) (*Image, error) {
+	bin, applets, err := busybox()
+	if err != nil {
+		return nil, err
+	}
+	image := &Image{Name: name, Config: v1.ImageConfig{
+		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Cmd: []string{"sh"},
+	}}
+	for _, d := range []string{"bin", "dev", "etc", "home", "home/user", "proc", "root", "run", "sbin", "sys", "usr", "usr/bin", "var"} {
+		image.Entries = append(image.Entries, Dir(d, 0o755))
+	}
+	image.Entries = append(image.Entries, Dir("tmp", 0o1777), File("bin/busybox", 0o755, bin),
+		File("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n")),
+		File("etc/group", 0o644, []byte("root:x:0:\nuser:x:1000:\nextra:x:2000:user\nnogroup:x:65534:\n")),
+		File("etc/os-release", 0o644, []byte("NAME=test\n")))
+	for _, a := range applets {
+		if a != "busybox" {
+			image.Entries = append(image.Entries, Symlink("bin/"+a, "busybox"))
+		}
+	}
+	return image, nil
+}
+
+// busybox reads Debian's static busybox and asks it for its commands.
+var busybox = func() func() ([]byte, []string, error) {
+	type result struct {
+		bin     []byte
+		applets []string
+	}
+	once := sync.OnceValues(func() (result, error) {
+		bin, err := os.ReadFile("/bin/busybox")
+		if err != nil {
+			return result{}, fmt.Errorf("the images need Debian's busybox-static: %w", err)
+		}
+		out, err := exec.Command("/bin/busybox", "--list").Output()
+		return result{bin, strings.Fields(string(out))}, err
+	})
+	return func() ([]byte, []string, error) {
+		r, err := once()
+		return r.bin, r.applets, err
+	}
+}()
+
+// Add puts a file in the image, in the place of one that is there under the
+// same name and of all below it.
+func (i *Image) Add(e Entry) {
+	kept := i.Entries[:0:0]
+	name := path.Clean(e.Name)
+	for _, old := range i.Entries {
+		if o := path.Clean(old.Name); o != name && !strings.HasPrefix(o, name+"/") {
+			kept = append(kept, old)
+		}
+	}
+	i.Entries = append(kept, e)
+}
+
+// Write writes the image as docker save would.
+func (i *Image) Write(w io.Writer) error {
+	layer, err := archive(i.Entries)
+	if err != nil {
+		return err
+	}
+	config, err := json.Marshal(v1.Image{
+		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		Config:   i.Config,
+		RootFS:   v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
+	})
+	if err != nil {
+		return err
+	}
+	configName := digest.FromBytes(config).Encoded() + ".json"
+	layerName := digest.FromBytes(layer).Encoded() + "/layer.tar"
+	name := i.Name
+	if !strings.Contains(name, ":") {
+		name += ":latest"
+	}
+	manifest, err := json.Marshal([]map[string]any{{
+		"Config": configName, "RepoTags": []string{name}, "Layers": []string{layerName},
+	}})
+	if err != nil {
+		return err
+	}
+	all, err := archive([]Entry{
+		File(configName, 0o644, config),
+		File(layerName, 0o644, layer),
+		File("manifest.json", 0o644, manifest),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(all)
+	return err
+}
+
+func archive(entries []Entry) ([]byte, error) {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, e := range entries {
+		e.ModTime = time.Unix(1e9, 0)
+		if err := w.WriteHeader(&e.Header); err != nil {
+			return nil, fmt.Errorf("archive: %s: %w", e.Name, err)
+		}
+		if _, err := w.Write(e.Data); err != nil {
+			return nil, fmt.Errorf("archive: %s: %w", e.Name, err)
+		}
+	}
+	err := w.Close()
+	return buf.Bytes(), err
+}
