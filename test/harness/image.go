@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -94,17 +95,19 @@ var busybox = func() func() ([]byte, []string, error) {
 	}
 }()
 
-// Add puts a file in the image, in the place of one that is there under the
-// same name and of all below it.
+// Add puts a file in the image, in the place of what is there under the name.
 func (i *Image) Add(e Entry) {
-	kept := i.Entries[:0:0]
-	name := path.Clean(e.Name)
-	for _, old := range i.Entries {
-		if o := path.Clean(old.Name); o != name && !strings.HasPrefix(o, name+"/") {
-			kept = append(kept, old)
-		}
-	}
-	i.Entries = append(kept, e)
+	i.Remove(e.Name)
+	i.Entries = append(i.Entries, e)
+}
+
+// Remove takes a file, or a directory with all in it, out of the image.
+func (i *Image) Remove(name string) {
+	name = path.Clean(name)
+	i.Entries = slices.DeleteFunc(i.Entries, func(e Entry) bool {
+		old := path.Clean(e.Name)
+		return old == name || strings.HasPrefix(old, name+"/")
+	})
 }
 
 // Write writes the image as docker save would.
