@@ -7,6 +7,7 @@
 //
 //	brig ARG...             exit code 0, or with ! any other
 //	code N brig ARG...      this exit code
+//	refused PATTERN brig ARG...  exit code 125, one line that matches, no container left
 //	until PATTERN COMMAND   again and again until it works and prints that
 //	let NAME                the last output, without space around it, becomes $NAME
 //	image NAME CHANGE...    the image busybox with changes: file:PATH=SOURCE
@@ -51,12 +52,13 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return setup(env, bin) },
 		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"brig":  brig,
-			"code":  code,
-			"until": until,
-			"let":   let,
-			"image": image,
-			"clean": clean,
+			"brig":    brig,
+			"code":    code,
+			"refused": refused,
+			"until":   until,
+			"let":     let,
+			"image":   image,
+			"clean":   clean,
 		},
 	})
 }
@@ -138,6 +140,29 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func refused(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: refused PATTERN command...")
+	}
+	re, err := regexp.Compile(args[0])
+	ts.Check(err)
+	root := rootOf(ts)
+	before := root.Run("ps", "-aq").Stdout
+	code(ts, false, append([]string{"125"}, args[1:]...))
+	switch line := strings.TrimSuffix(ts.ReadFile("stderr"), "\n"); {
+	case line == "" || strings.Contains(line, "\n"):
+		ts.Fatalf("not one line")
+	case !re.MatchString(line):
+		ts.Fatalf("the line does not match %s", args[0])
+	}
+	if ts.ReadFile("stdout") != "" {
+		ts.Fatalf("it printed something as if it had worked")
+	}
+	if after := root.Run("ps", "-aq").Stdout; after != before {
+		ts.Fatalf("a container was left: %q, %q", before, after)
 	}
 }
 
