@@ -1,15 +1,14 @@
 // Package cgroup makes a container's cgroups and limits, on v1, v2 and hybrid
 // hosts. The work is done by github.com/opencontainers/cgroups; this package
-// owns the translation from the runtime-spec, the answer to "which directories
-// are the container's", and the trick that hides the kernel's latency (Warm).
-// It knows no containers: only a path and resources.
+// owns the translation from the runtime-spec and the answer to "which
+// directories are the container's". It knows no containers: only a path and
+// resources.
 package cgroup
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -29,6 +28,7 @@ const Root = "/sys/fs/cgroup"
 
 // Group is the cgroup of one container: a directory in every hierarchy.
 type Group struct {
+	path   string
 	mgr    cgroups.Manager
 	Layout runtime.CgroupLayout
 	// Dirs are the directories to join and to remove at the end.
@@ -48,15 +48,12 @@ func Mode() string {
 	return "v1"
 }
 
-// Create makes the cgroup at path (as "/brig/ID", below the root of each
-// hierarchy) and sets its limits. On error nothing is left.
-func Create(cgroupPath string, r *specs.LinuxResources) (*Group, error) {
-	g := &Group{}
-	res, err := g.resources(r)
-	if err != nil {
-		return nil, err
-	}
-	config := &cgroups.Cgroup{Path: cgroupPath, Resources: res}
+// New plans the cgroup at path (as "/brig/ID", below the root of each
+// hierarchy). It makes nothing yet.
+func New(cgroupPath string) (*Group, error) {
+	g := &Group{path: cgroupPath}
+	config := &cgroups.Cgroup{Path: cgroupPath, Resources: &cgroups.Resources{}}
+	var err error
 	if cgroups.IsCgroup2UnifiedMode() {
 		g.mgr, err = fs2.NewManager(config, filepath.Join(Root, cgroupPath))
 	} else {
@@ -66,26 +63,48 @@ func Create(cgroupPath string, r *specs.LinuxResources) (*Group, error) {
 		return nil, fmt.Errorf("cgroup %s: %w", cgroupPath, err)
 	}
 	g.layout()
+	return g, nil
+}
+
+// Make makes the directories. On error nothing is left.
+func (g *Group) Make() error {
 	if err := g.mgr.Apply(-1); err != nil {
 		g.Remove()
-		return nil, fmt.Errorf("create cgroup %s: %w", cgroupPath, err)
+		return fmt.Errorf("create cgroup %s: %w", g.path, err)
 	}
-	if err := g.mgr.Set(res); err != nil {
-		g.Remove()
-		return nil, fmt.Errorf("set the limits of cgroup %s: %w", cgroupPath, err)
+	return nil
+}
+
+// Limit sets the limits of a cgroup that Make made.
+func (g *Group) Limit(r *specs.LinuxResources) error {
+	res, err := g.resources(r)
+	if err == nil && len(res.Unified) > 0 && !g.Layout.Unified {
+		err = cgroups.ErrV1NoUnified
 	}
-	return g, nil
+	if err == nil {
+		err = g.mgr.Set(res)
+	}
+	if err != nil {
+		return fmt.Errorf("set the limits of cgroup %s: %w", g.path, err)
+	}
+	return nil
 }
 
 // Remove removes the directories. The cgroup must be empty.
 func (g *Group) Remove() error { return g.mgr.Destroy() }
 
-// Open opens the cgroup's directory on a v2 host, for CLONE_INTO_CGROUP.
+// Open opens the cgroup's directory of v2, alone or of a hybrid host, for
+// CLONE_INTO_CGROUP; nil if there is no v2.
 func (g *Group) Open() (*os.File, error) {
-	if !g.Layout.Unified {
-		return nil, errors.New("no single cgroup directory on a v1 host")
+	if g.Layout.Unified {
+		return os.Open(g.Dirs[0])
 	}
-	return os.Open(g.Dirs[0])
+	for _, h := range g.Layout.Hierarchies {
+		if h.Type == "cgroup2" {
+			return os.Open(h.Path)
+		}
+	}
+	return nil, nil
 }
 
 // layout sorts the manager's paths by hierarchy: several controllers may share
@@ -128,33 +147,6 @@ func hierarchyDir(p string) string {
 	rel := strings.TrimPrefix(p, Root+"/")
 	dir, _, _ := strings.Cut(rel, "/")
 	return dir
-}
-
-// Warm takes the kernel's cgroup lock once, by moving the caller to where it
-// already is. After 150 ms without any such move the first one waits for a
-// grace period (5 to 16 ms): taken early, on a thread of its own, that time
-// passes while the start does other work, and the container's join is quick.
-// On v2 the clone itself enters the cgroup, and nothing waits.
-func Warm() {
-	if cgroups.IsCgroup2UnifiedMode() {
-		return
-	}
-	own, err := cgroups.ParseCgroupFile("/proc/thread-self/cgroup")
-	if err != nil {
-		return
-	}
-	sub, ok := own["freezer"]
-	if !ok {
-		return
-	}
-	// The thread stays where it is; only the lock is wanted. A failure costs
-	// time and nothing else.
-	f, err := os.OpenFile(path.Join(Root, "freezer", sub, "tasks"), os.O_WRONLY, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	f.WriteString("0")
 }
 
 // resources translates the spec's limits.

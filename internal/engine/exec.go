@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
@@ -71,6 +72,10 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 	if o.Privileged {
 		filter = nil // as Docker: a privileged exec is not confined
 	}
+	group, err := cgroup.New(x.c.cgroupPath())
+	if err != nil {
+		return nil, nil, err
+	}
 	var master *os.File
 	if o.TTY {
 		var slave *os.File
@@ -80,7 +85,7 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 		x.keep(slave)
 		streams = [3]*os.File{slave, slave, slave}
 	}
-	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, OwnStreams: true}, streams)
+	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout, OwnStreams: true}, streams)
 	if err != nil && master != nil {
 		master.Close()
 	}

@@ -109,36 +109,56 @@ func (s *starter) keep(f *os.File) *os.File {
 }
 
 func (s *starter) run() (int, error) {
+	var err error
+	if s.group, err = cgroup.New(s.c.cgroupPath()); err != nil {
+		return 0, err
+	}
+	// The kernel may let mkdir of a cgroup wait for milliseconds (package
+	// boot); the file system and the specification are made meanwhile.
+	made := make(chan error, 1)
+	go func() { made <- s.group.Make() }()
+	cfg, err := s.prepare()
+	if merr := <-made; err == nil {
+		err = merr
+	}
+	if err == nil {
+		err = s.group.Limit(s.result.Spec.Linux.Resources)
+	}
+	var pid int
+	if err == nil {
+		pid, err = s.perform(cfg.Terminal)
+	}
+	if err != nil {
+		s.group.Remove()
+	}
+	return pid, err
+}
+
+// prepare makes all that the container needs but its cgroup.
+func (s *starter) prepare() (cfg runtime.Config, err error) {
 	root, err := s.mount()
 	if err != nil {
-		return 0, err
+		return cfg, err
 	}
 	if err := s.spec(root); err != nil {
-		return 0, err
+		return cfg, err
 	}
 	if err := s.c.bindSources(true); err != nil {
-		return 0, err
+		return cfg, err
 	}
 	filter, err := s.c.filter(s.result)
 	if err != nil {
-		return 0, err
+		return cfg, err
 	}
-	if s.group, err = cgroup.Create(s.c.cgroupPath(), s.result.Spec.Linux.Resources); err != nil {
-		return 0, err
-	}
-	cfg := runtime.Config{
+	cfg = runtime.Config{
 		Spec: s.result.Spec, Root: root, MountPoint: s.c.engine.path("mnt"), Filter: filter,
 		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, OwnStreams: true,
 	}
 	if err := s.terminal(&cfg); err != nil {
-		s.group.Remove()
-		return 0, err
+		return cfg, err
 	}
-	if s.plan, err = runtime.New(cfg); err != nil {
-		s.group.Remove()
-		return 0, err
-	}
-	return s.perform(cfg.Terminal)
+	s.plan, err = runtime.New(cfg)
+	return cfg, err
 }
 
 func (c *Container) cgroupPath() string { return "/brig/" + c.ID }
@@ -231,11 +251,9 @@ func (s *starter) terminal(cfg *runtime.Config) error {
 func (s *starter) perform(t *runtime.Terminal) (int, error) {
 	start, files, err := s.message(t)
 	if err != nil {
-		s.group.Remove()
 		return 0, err
 	}
 	if err := s.client.Start(start, files); err != nil {
-		s.group.Remove()
 		return 0, fmt.Errorf("talk to the monitor: %w", err)
 	}
 	ev, err := s.client.Next()
@@ -269,13 +287,11 @@ func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, e
 		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
 		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
 	}
-	if s.group.Layout.Unified {
-		if files.Cgroup, err = s.group.Open(); err != nil {
-			return nil, files, err
-		}
-		s.keep(files.Cgroup)
-		start.HasCgroup = true
+	if files.Cgroup, err = s.group.Open(); err != nil {
+		return nil, files, fmt.Errorf("open the container's cgroup: %w", err)
 	}
+	s.keep(files.Cgroup)
+	start.HasCgroup = files.Cgroup != nil
 	for _, f := range s.plan.Files {
 		start.Regs = append(start.Regs, f.Reg)
 		files.Regs = append(files.Regs, f.File)

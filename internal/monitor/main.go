@@ -3,7 +3,6 @@ package monitor
 import (
 	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +21,7 @@ const controlFD = 3
 type container struct {
 	start  *Start
 	listen int
+	cgroup int // directory of v2 that processes are cloned into, or -1
 	lock   int // held until this process ends: whoever waits for the lock waits for the container
 	state  State
 	log    *logFile
@@ -122,7 +122,9 @@ func (m *container) run(c *conn, fds []int) error {
 	}
 	if s.HasCgroup {
 		clone.CgroupFD = take()
+		used = used[:len(used)-1] // stays for exec
 	}
+	m.cgroup = clone.CgroupFD
 	for _, r := range s.Regs {
 		p.SetReg(r, uint64(take()))
 	}
@@ -143,7 +145,7 @@ func (m *container) run(c *conn, fds []int) error {
 		m.clients[first] = struct{}{}
 	}
 	go m.serve(first)
-	pid, err := spawn(p, clone, s.cgroupsToJoin(), func(pid int) {
+	pid, err := spawn(p, clone, func(pid int) {
 		m.mu.Lock()
 		m.pid = pid
 		m.mu.Unlock()
@@ -161,13 +163,6 @@ func (m *container) run(c *conn, fds []int) error {
 	go m.accept()
 	go m.reap()
 	return nil
-}
-
-func (s *Start) cgroupsToJoin() []string {
-	if s.HasCgroup {
-		return nil
-	}
-	return s.Cgroups
 }
 
 // streams makes the container's standard streams: the slave side is opened by
@@ -219,43 +214,21 @@ func pipe() (r, w int, err error) {
 	return p[0], p[1], nil
 }
 
-// spawn clones the child, puts it into its cgroups while it mounts, lets it go
-// on, and waits for its execve. If that does not come the child is reaped here
-// and the error says which step failed.
-func spawn(p *inside.Program, clone inside.Clone, cgroups []string, cloned func(pid int)) (int, error) {
-	syncR, syncW, err := pipe()
-	if err != nil {
-		return 0, err
-	}
+// spawn clones the child and waits for its execve. If that does not come the
+// child is reaped here and the error says which step failed.
+func spawn(p *inside.Program, clone inside.Clone, cloned func(pid int)) (int, error) {
 	doneR, doneW, err := pipe()
 	if err != nil {
-		closeAll([]int{syncR, syncW})
 		return 0, err
 	}
-	p.SetReg(inside.RegSync, uint64(syncR))
 	p.SetReg(inside.RegDone, uint64(doneW))
 	pid, err := p.Start(clone)
-	syscall.Close(syncR)
 	syscall.Close(doneW)
 	defer syscall.Close(doneR)
 	if err != nil {
-		syscall.Close(syncW)
 		return 0, err
 	}
 	cloned(pid)
-	err = join(cgroups, pid)
-	if err == nil {
-		_, err = syscall.Write(syncW, []byte{1})
-		if err == syscall.EPIPE {
-			err = nil // the child has failed by itself, and said why
-		}
-	}
-	syscall.Close(syncW)
-	if err != nil {
-		syscall.Kill(pid, syscall.SIGKILL)
-		waitFor(pid)
-		return 0, err
-	}
 	var b [1]byte
 	for {
 		if _, err := syscall.Read(doneR, b[:]); err != syscall.EINTR {
@@ -267,21 +240,6 @@ func spawn(p *inside.Program, clone inside.Clone, cgroups []string, cloned func(
 		return 0, &stepError{tag, errno}
 	}
 	return pid, nil
-}
-
-func join(cgroups []string, pid int) error {
-	id := []byte(strconv.Itoa(pid))
-	for _, dir := range cgroups {
-		fd, err := syscall.Open(dir+"/cgroup.procs", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
-		if err == nil {
-			_, err = syscall.Write(fd, id)
-			syscall.Close(fd)
-		}
-		if err != nil && err != syscall.ESRCH { // a dead child says itself why
-			return &os.PathError{Op: "join cgroup", Path: dir, Err: err}
-		}
-	}
-	return nil
 }
 
 func waitFor(pid int) (ws syscall.WaitStatus) {
@@ -519,7 +477,7 @@ func (m *container) exec(c *conn, payload []byte, fds []int) (pid int) {
 		return 0
 	}
 	defer p.Unmap()
-	clone := inside.Clone{PIDNS: -1, CgroupFD: -1}
+	clone := inside.Clone{PIDNS: -1, CgroupFD: m.cgroup}
 	rest := fds[1:]
 	if x.HasPIDNS {
 		clone.PIDNS, rest = rest[0], rest[1:]
@@ -560,7 +518,7 @@ func (m *container) execSpawn(c *conn, p *inside.Program, clone inside.Clone) in
 		return 0
 	}
 	locked := true
-	pid, err := spawn(p, clone, m.start.Cgroups, func(pid int) {
+	pid, err := spawn(p, clone, func(pid int) {
 		m.execs[pid] = x // before the lock goes, so that reap finds it
 		m.mu.Unlock()
 		locked = false

@@ -47,8 +47,8 @@ type Start struct {
 	Size      int     // of the program
 	Regs      []uint8 // registers of the descriptors that are sent along
 	HasPIDNS  bool
-	HasCgroup bool     // a cgroup directory for the clone is sent along
-	Cgroups   []string // directories to join (unless HasCgroup) and to remove
+	HasCgroup bool     // the directory of a v2 cgroup for clones is sent along
+	Cgroups   []string // directories to remove
 	TTY       bool     // the terminal's master is sent along
 	OpenStdin bool
 	StdinOnce bool // the input ends with its first client

@@ -1,9 +1,6 @@
 package runtime
 
 import (
-	"path"
-	"strings"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -28,31 +25,27 @@ type Hierarchy struct {
 
 func isCgroup(m specs.Mount) bool { return m.Type == "cgroup" || m.Type == "cgroup2" }
 
-// lateCgroups says whether the cgroup mounts can wait until everything else is
-// mounted. They need the cgroup namespace, which needs the join, which may take
-// a grace period of the kernel: meanwhile the rest gets done. They cannot wait
-// if another mount lies below them.
-func (p *planner) lateCgroups() bool {
-	for _, c := range p.spec.Mounts {
-		if !isCgroup(c) {
+// joinCgroups moves the child into its cgroups of the v1 hierarchies, while the
+// host's paths are there; the cgroup of v2, also a hybrid host's, it was cloned
+// into. Then that place becomes the root of a new cgroup namespace.
+//
+// The child moves itself, through "tasks": for a thread that moves itself the
+// kernel needs no lock of all forks and exits, and so no grace period, for
+// which "cgroup.procs" waits 5 to 16 ms after a while of idleness
+// (kernel/cgroup/cgroup.c, cgroup_procs_write_start). The child has one thread.
+func (p *planner) joinCgroups(l CgroupLayout) {
+	for _, h := range l.Hierarchies {
+		if h.Type != "cgroup" {
 			continue
 		}
-		for _, m := range p.spec.Mounts {
-			if strings.HasPrefix(path.Clean(m.Destination), path.Clean(c.Destination)+"/") {
-				return false
-			}
-		}
+		p.What("join cgroup " + h.Path)
+		p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str(h.Path+"/tasks"), inside.V(unix.O_WRONLY|unix.O_CLOEXEC), inside.V(0)).To(p.tmp)
+		p.Call(unix.SYS_WRITE, inside.R(p.tmp), p.Str("0"), inside.V(1))
+		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
 	}
-	return true
 }
 
-// joinCgroup waits until the monitor has put the child into its cgroup, and
-// then makes that the root of a new cgroup namespace.
-func (p *planner) joinCgroup() {
-	if p.joined {
-		return
-	}
-	p.awaitCgroup()
+func (p *planner) cgroupNamespace() {
 	if p.has(specs.CgroupNamespace) {
 		p.What("make a cgroup namespace")
 		p.Call(unix.SYS_UNSHARE, inside.V(unix.CLONE_NEWCGROUP))
@@ -79,17 +72,7 @@ func (p *planner) cloneCgroups() {
 	}
 }
 
-// awaitCgroup waits for the monitor's word; its end instead of it ends the start.
-func (p *planner) awaitCgroup() {
-	p.joined = true
-	p.What("wait for the container's cgroup")
-	n := p.NewReg()
-	p.Call(unix.SYS_READ, inside.R(inside.RegSync), p.Bytes(make([]byte, 8)), inside.V(1)).To(n)
-	p.Pseudo(inside.Expect, inside.R(n), inside.V(1), inside.V(int(unix.ECANCELED)))
-}
-
 func (p *planner) mountCgroup(m specs.Mount, o mountOptions, dst string) {
-	p.joinCgroup()
 	p.What("mount cgroups on " + dst)
 	p.target(dst, false, p.tmp2)
 	p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))

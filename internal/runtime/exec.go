@@ -19,6 +19,7 @@ type ExecConfig struct {
 	// others are the host's.
 	Namespaces []specs.LinuxNamespace
 	Filter     *Filter
+	Cgroups    CgroupLayout
 	OwnStreams bool
 }
 
@@ -43,6 +44,7 @@ func NewExec(cfg ExecConfig) (*Plan, error) {
 func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	reg := p.pass(pidfd)
 	p.prologue()
+	p.joinCgroups(cfg.Cgroups)
 	p.hostOOMScore(cfg.Process)
 	var flags uintptr
 	for _, ns := range cfg.Namespaces {
@@ -60,7 +62,6 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 			flags |= flag
 		}
 	}
-	p.awaitCgroup()
 	p.What("join the container's namespaces")
 	p.Call(unix.SYS_SETNS, inside.R(reg), inside.V(flags))
 	return p.process(cfg.Process, false)

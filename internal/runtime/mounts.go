@@ -47,11 +47,7 @@ func (p *planner) rootfs() error {
 		return err
 	}
 	p.pivot()
-	late := p.lateCgroups()
 	for i, m := range mounts {
-		if isCgroup(m) && late {
-			continue
-		}
 		if err := p.mount(m, opts[i], trees[i]); err != nil {
 			return fmt.Errorf("spec: mounts[%d]: %w", i, err)
 		}
@@ -66,14 +62,6 @@ func (p *planner) rootfs() error {
 	p.restoreWritable(writable)
 	p.maskPaths(nulls)
 	p.makeCwd()
-	p.joinCgroup()
-	for i, m := range mounts {
-		if isCgroup(m) && late {
-			if err := p.mount(m, opts[i], 0); err != nil {
-				return fmt.Errorf("spec: mounts[%d]: %w", i, err)
-			}
-		}
-	}
 	p.sealRoot()
 	return nil
 }

@@ -120,7 +120,6 @@ type planner struct {
 	root    uint8 // O_PATH descriptor of the new root
 	proc    uint8 // mount of the container's own /proc
 	hasProc bool
-	joined  bool    // the step that waits for the cgroup is in the program
 	cgroups []uint8 // clones of the cgroup directories, without a cgroup namespace
 	tmp     uint8   // scratch descriptors
 	tmp2    uint8
@@ -162,9 +161,11 @@ func (p *planner) container() error {
 		return fmt.Errorf("spec: process and linux must be set")
 	}
 	p.prologue()
+	p.joinCgroups(p.cfg.Cgroups)
 	if err := p.namespaces(); err != nil {
 		return err
 	}
+	p.cgroupNamespace()
 	p.names()
 	p.loopback()
 	if err := p.rootfs(); err != nil {

@@ -84,7 +84,13 @@ func run(t testing.TB, rootDir string, spec *specs.Spec, edit func(*runtime.Conf
 	}
 	root := os.NewFile(uintptr(fd), rootDir)
 	defer root.Close()
-	group, err := cgroup.Create("/brig-test/"+filepath.Base(filepath.Dir(dir))+filepath.Base(dir), &specs.LinuxResources{})
+	group, err := cgroup.New("/brig-test/" + filepath.Base(filepath.Dir(dir)) + filepath.Base(dir))
+	if err == nil {
+		err = group.Make()
+	}
+	if err == nil {
+		err = group.Limit(&specs.LinuxResources{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +121,10 @@ func perform(t testing.TB, dir string, plan *runtime.Plan, group *cgroup.Group) 
 	}
 	defer listen.Close()
 	files := monitor.Files{Program: memfd(t, plan.Program), Lock: lock, Listen: listen}
-	start := &monitor.Start{Dir: dir, CloneFlag: uint64(plan.Flags), Size: len(plan.Program), Cgroups: group.Dirs,
+	if files.Cgroup, err = group.Open(); err != nil {
+		t.Fatal(err)
+	}
+	start := &monitor.Start{HasCgroup: files.Cgroup != nil, Dir: dir, CloneFlag: uint64(plan.Flags), Size: len(plan.Program), Cgroups: group.Dirs,
 		Attach: monitor.Stdout | monitor.Stderr, OwnPIDNS: true}
 	for _, f := range plan.Files {
 		start.Regs = append(start.Regs, f.Reg)

@@ -72,7 +72,6 @@ const (
 	RegStdin  = iota // becomes descriptor 0
 	RegStdout        // becomes descriptor 1
 	RegStderr        // becomes descriptor 2
-	RegSync          // read end: one byte comes when the child is in its cgroup
 	RegDone          // write end, close-on-exec: its end of file tells of the execve
 	regFirst         // first that NewReg gives
 )
