@@ -104,6 +104,9 @@ func Main(args []string) int {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := newRoot(a, find(args))
 	root.SetArgs(args)
+	if completing(args) {
+		addCompletions(a, root)
+	}
 	err := root.Execute()
 	if err == nil {
 		return 0

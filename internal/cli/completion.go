@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/internal/engine"
+)
+
+// completing says whether the shell asks what could follow on the line.
+func completing(args []string) bool {
+	return len(args) > 0 && strings.HasPrefix(args[0], "__complete")
+}
+
+// addCompletions tells the shell about the names of containers, images and
+// capabilities. It is done only when the shell asks.
+func addCompletions(a *app, root *cobra.Command) {
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "start":
+			c.ValidArgsFunction = a.completeContainers(engine.StatusCreated, engine.StatusExited)
+		case "stop", "kill", "exec", "attach", "top":
+			c.ValidArgsFunction = a.completeContainers(engine.StatusRunning)
+		case "rm", "logs", "wait", "update":
+			c.ValidArgsFunction = a.completeContainers()
+		case "run", "create", "push", "rmi", "tag", "save", "history":
+			c.ValidArgsFunction = a.completeImages
+		case "capabilities":
+			c.ValidArgsFunction = completeCapabilities
+		}
+		for _, flag := range []string{"cap-add", "cap-drop"} {
+			if c.Flags().Lookup(flag) != nil {
+				c.RegisterFlagCompletionFunc(flag, completeCapabilities)
+			}
+		}
+		for flag, values := range map[string][]string{
+			"network": {"private", "none", "host"}, "pull": {"missing", "always", "never"}, "cgroupns": {"private", "host"},
+			"ipc": {"private", "host"}, "pid": {"host"}, "uts": {"host"},
+			"security-opt": {"no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined"},
+		} {
+			if c.Flags().Lookup(flag) != nil {
+				c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+			}
+		}
+	}
+}
+
+// completeContainers gives the names of containers in one of the states, or of
+// all.
+func (a *app) completeContainers(states ...string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		e, err := a.engine()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		list, _ := e.List()
+		var names []string
+		for _, c := range list {
+			s, err := c.State()
+			if err != nil {
+				continue
+			}
+			if len(states) == 0 || strings.Contains(strings.Join(states, " "), s.Status) {
+				names = append(names, c.Name+"\t"+c.Image)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeImages gives the names of images for the first argument; what follows
+// is the container's own business.
+func (a *app) completeImages(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 && (c.Name() == "run" || c.Name() == "create") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	e, err := a.engine()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	images, err := e.Images()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	list, _ := images.List()
+	var names []string
+	for _, i := range list {
+		names = append(names, i.RepoTags...)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func completeCapabilities(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names := []string{"ALL\tevery capability"}
+	for _, c := range capability.Kernel().List() {
+		names = append(names, c.Short()+"\t"+c.Allows())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
