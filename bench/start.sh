@@ -1,0 +1,16 @@
+#!/bin/bash
+# Measures how long Brig and its peers take to start a container, run true and
+# be done, interleaved in one run; see main.go for what is compared.
+#
+#   sudo bench/start.sh [-n ROUNDS] [-idle-rounds ROUNDS] [-format table|json] [-only brig,crun,...]
+#
+# Peers that are not installed are left out: on Debian, apt-get install crun
+# runc podman busybox-static.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin CGO_ENABLED=0
+dir=$(mktemp -d /var/tmp/brig-bench-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+go build -o "$dir/brig" ./cmd/brig
+go build -o "$dir/start" ./bench
+BRIG_BINARY="$dir/brig" "$dir/start" -dir "$dir" "$@"
