@@ -54,26 +54,3 @@ func (c *Container) etcFiles(in *spec.Input) error {
 	}
 	return nil
 }
-
-// StarterLabel marks the image that shows what its container may do.
-const StarterLabel = "dev.brig.starter"
-
-// HostNamespacesVar is the variable that tells such a container which
-// namespaces are the host's, as "pid=4026531836,...": their numbers are no
-// secret, and without them it could not compare.
-const HostNamespacesVar = "BRIG_HOST_NAMESPACES"
-
-func (c *Container) isStarter() bool { return c.ImageConfig.Labels[StarterLabel] != "" }
-
-func hostNamespaces() string {
-	var parts []string
-	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
-		link, err := os.Readlink("/proc/self/ns/" + ns)
-		if err != nil {
-			continue
-		}
-		number := strings.TrimSuffix(link[strings.IndexByte(link, '[')+1:], "]")
-		parts = append(parts, ns+"="+number)
-	}
-	return HostNamespacesVar + "=" + strings.Join(parts, ",")
-}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -150,9 +152,13 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 	if err != nil {
 		return cfg, err
 	}
+	trees, err := s.sharedMemory()
+	if err != nil {
+		return cfg, err
+	}
 	cfg = runtime.Config{
 		Spec: s.result.Spec, Root: root, MountPoint: s.c.engine.path("mnt"), Filter: filter,
-		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, OwnStreams: true,
+		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: trees, OwnStreams: true,
 	}
 	if err := s.terminal(&cfg); err != nil {
 		return cfg, err
@@ -224,6 +230,73 @@ func (c *Container) bindSources(create bool) error {
 		}
 	}
 	return nil
+}
+
+// sharedMemory takes a copy of the mount of another container's /dev/shm, for
+// one that shares its IPC namespace.
+func (s *starter) sharedMemory() (map[string]*os.File, error) {
+	if s.c.Options.IPC.Container() == "" {
+		return nil, nil
+	}
+	for _, m := range s.result.Spec.Mounts {
+		if m.Destination != "/dev/shm" || m.Type != "bind" {
+			continue
+		}
+		f, err := treeOf(strings.TrimSuffix(m.Source, "/root/dev/shm"), "dev/shm")
+		if err != nil {
+			return nil, fmt.Errorf("share /dev/shm with container %s: %w", s.c.Options.IPC.Container(), err)
+		}
+		return map[string]*os.File{m.Source: s.keep(f)}, nil
+	}
+	return nil, nil
+}
+
+// treeOf clones the mount at a path of a process's root, whose directory in
+// /proc is proc. It takes a thread that joins the process's mount namespace, as
+// the kernel clones mounts of the caller's namespace only; links of the
+// container are not followed.
+func treeOf(proc, name string) (*os.File, error) {
+	ns, err := os.Open(proc + "/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	type result struct {
+		fd  int
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		goruntime.LockOSThread() // for good: the thread ends with the goroutine
+		fd, err := -1, unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
+		}
+		if err == nil {
+			fd, err = cloneTree(name)
+		}
+		done <- result{fd, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		return nil, r.err
+	}
+	return os.NewFile(uintptr(r.fd), name), nil
+}
+
+func cloneTree(name string) (int, error) {
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(root)
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS}
+	dir, err := unix.Openat2(root, name, how)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	return unix.OpenTree(dir, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 }
 
 // terminal makes the container's terminal if it wants one.
@@ -363,7 +436,7 @@ func (c *Container) specInput(root *os.File) (spec.Input, error) {
 	if in.IPCPath, err = c.engine.namespaceOf(c.Options.IPC.Container(), "ipc"); err != nil {
 		return in, err
 	}
-	if other := c.Options.IPC.Container(); other != "" {
+	if c.Options.IPC.Container() != "" {
 		in.ShmPath = filepath.Join(filepath.Dir(filepath.Dir(in.IPCPath)), "root/dev/shm")
 	}
 	if c.Options.Init {

@@ -69,13 +69,18 @@ func (p *planner) rootfs() error {
 // cloneTree clones the source of a bind mount while the host's paths are
 // there, and gives the detached copy its attributes.
 func (p *planner) cloneTree(m specs.Mount, o mountOptions) uint8 {
-	tree := p.NewReg()
 	p.What("open bind source " + m.Source)
-	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
-	if o.rbind {
-		flags |= unix.AT_RECURSIVE
+	var tree uint8
+	if f := p.cfg.Trees[m.Source]; f != nil {
+		tree = p.pass(f)
+	} else {
+		tree = p.NewReg()
+		flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+		if o.rbind {
+			flags |= unix.AT_RECURSIVE
+		}
+		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(m.Source), inside.V(flags)).To(tree)
 	}
-	p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(m.Source), inside.V(flags)).To(tree)
 	if o.propagation != 0 && o.propagation != unix.MS_SHARED {
 		p.setattr(tree, 0, 0, o.propagation, o.propRec)
 	}
@@ -125,7 +130,7 @@ func (p *planner) mount(m specs.Mount, o mountOptions, tree uint8) error {
 	}
 	p.What(fmt.Sprintf("mount %s on %s", orElse(m.Type, m.Source), dst))
 	if o.bind {
-		fi, err := os.Stat(m.Source)
+		fi, err := p.statSource(m.Source)
 		if err != nil {
 			return fmt.Errorf("bind source: %w", err)
 		}
@@ -146,6 +151,13 @@ func (p *planner) mount(m specs.Mount, o mountOptions, tree uint8) error {
 	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
 	return nil
+}
+
+func (p *planner) statSource(source string) (os.FileInfo, error) {
+	if f := p.cfg.Trees[source]; f != nil {
+		return f.Stat()
+	}
+	return os.Stat(source)
 }
 
 func orElse(a, b string) string {

@@ -40,6 +40,9 @@ type Config struct {
 	// WritablePaths below /proc/sys stay writable when /proc/sys is made
 	// read-only: /proc/sys/net for a container that may administer its network.
 	WritablePaths []string
+	// Trees are detached mounts to use for the bind mounts of these sources,
+	// which the container's start cannot open by path.
+	Trees map[string]*os.File
 	// Cgroups are the container's directories, for the mount of
 	// /sys/fs/cgroup.
 	Cgroups CgroupLayout

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// StarterImage is the image that Brig carries in itself: its own binary, which
+// as a container's program shows what that container may do.
+const StarterImage = "brig/hello"
+
+// isStarterImage says whether a name is the starter image's.
+func isStarterImage(name string) bool {
+	name = strings.TrimPrefix(name, "docker.io/")
+	return name == StarterImage || name == StarterImage+":latest"
+}
+
+// addStarter puts the starter image into the store, if this very binary's is
+// not there yet.
+func (e *Engine) addStarter() error {
+	images, err := e.Images()
+	if err != nil {
+		return err
+	}
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("open the program to make %s of: %w", StarterImage, err)
+	}
+	defer exe.Close()
+	fi, err := exe.Stat()
+	if err != nil {
+		return err
+	}
+	config := v1.ImageConfig{
+		Entrypoint: []string{"/brig", "hello"},
+		Env:        []string{"PATH=/"},
+		Labels:     map[string]string{StarterLabel: "1", v1.AnnotationTitle: "Brig's starter image", v1.AnnotationLicenses: "Apache-2.0"},
+	}
+	fingerprint := fmt.Sprintf("%s %d %d", Version(), fi.Size(), fi.ModTime().UnixNano())
+	return images.AddLocal(StarterImage, config, func(w io.Writer) error { return starterLayer(w, exe, fi) }, fingerprint)
+}
+
+// starterLayer writes the image's only layer: the binary.
+func starterLayer(w io.Writer, exe io.ReadSeeker, fi os.FileInfo) error {
+	if _, err := exe.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	t := tar.NewWriter(w)
+	err := t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "brig", Mode: 0o755, Size: fi.Size(), ModTime: fi.ModTime(), Format: tar.FormatPAX})
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(t, exe); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// StarterLabel marks the image that shows what its container may do.
+const StarterLabel = "dev.brig.starter"
+
+// HostNamespacesVar is the variable that tells such a container which
+// namespaces are the host's, as "pid=4026531836,...": their numbers are no
+// secret, and without them it could not compare.
+const HostNamespacesVar = "BRIG_HOST_NAMESPACES"
+
+func (c *Container) isStarter() bool { return c.ImageConfig.Labels[StarterLabel] != "" }
+
+func hostNamespaces() string {
+	var parts []string
+	for _, ns := range []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"} {
+		link, err := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil {
+			continue
+		}
+		number := strings.TrimSuffix(link[strings.IndexByte(link, '[')+1:], "]")
+		parts = append(parts, ns+"="+number)
+	}
+	return HostNamespacesVar + "=" + strings.Join(parts, ",")
+}
