@@ -58,7 +58,7 @@ func bundleSpec() (*specs.Spec, error) {
 		return specs.Mount{Destination: to, Type: kind, Source: source, Options: options}
 	}
 	s := &specs.Spec{
-		Version:  specs.Version,
+		Version:  "1.0.2", // the oldest that all peers read
 		Root:     &specs.Root{Path: "rootfs"},
 		Hostname: "bench",
 		Process: &specs.Process{

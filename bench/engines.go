@@ -138,7 +138,8 @@ func (p *preparation) podman() (*engine, error) {
 			"--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "none"}, args...)
 	}
 	run := func(args ...string) []string {
-		return podman(append([]string{"run", "--network", "none", "--cap-add", podmanAdds, "--security-opt", "seccomp=" + profile}, args...)...)
+		// Its own higher limits need a capability that not every machine grants.
+		return podman(append([]string{"run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "none", "--cap-add", podmanAdds, "--security-opt", "seccomp=" + profile}, args...)...)
 	}
 	e := &engine{
 		command: func(int) []string { return run("--rm", imageName, "true") },

@@ -218,7 +218,11 @@ func (r *report) print() error {
 	for _, s := range r.Series {
 		fmt.Fprintf(w, "\n%s\tmedian\tp10\tp90\tCPU\tbrig is\t\n", s.Name)
 		for _, e := range s.Engines {
-			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%.2f x\t\n", e.Engine, e.Median, e.P10, e.P90, e.CPU, e.BrigRatio)
+			ratio := "-"
+			if e.BrigRatio > 0 {
+				ratio = fmt.Sprintf("%.2f x", e.BrigRatio)
+			}
+			fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%.1f\t%s\t\n", e.Engine, e.Median, e.P10, e.P90, e.CPU, ratio)
 		}
 		fmt.Fprintf(w, "(%d rounds)\t\t\t\t\t\t\n", s.Rounds)
 	}

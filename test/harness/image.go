@@ -3,6 +3,7 @@ package harness
 import (
 	"archive/tar"
 	"bytes"
+	_ "crypto/sha256" // go-digest asks for it by name
 	"encoding/json"
 	"fmt"
 	"io"
