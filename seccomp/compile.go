@@ -31,7 +31,7 @@ func Compile(p *Policy) (*Filter, error) {
 	}
 	c := compiler{policy: p}
 	c.rev = make([]bpf.Instruction, 0, 512)
-	f := &Filter{Program: c.program(), Flags: p.Flags, Notify: p.notifies()}
+	f := &Filter{Program: c.program(), Flags: p.Flags, Notify: p.UsesNotify()}
 	if err := bpf.Check(f.Program); err != nil {
 		return nil, fmt.Errorf("compile seccomp policy: %w", err)
 	}

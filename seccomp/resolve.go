@@ -334,7 +334,7 @@ func (r *resolver) noteElsewhere() {
 
 // noteListener drops and notes what only a listener gives a meaning.
 func (r *resolver) noteListener() {
-	if r.policy.notifies() {
+	if r.policy.UsesNotify() {
 		return
 	}
 	if r.policy.Flags&FlagWaitKillableRecv != 0 {
@@ -346,18 +346,4 @@ func (r *resolver) noteListener() {
 		r.policy.ListenerPath, r.policy.ListenerMetadata = "", ""
 		r.notes = append(r.notes, Note{Kind: NoteNoListener, Rule: -1, Name: "listenerPath"})
 	}
-}
-
-// notifies reports whether some rule has the action Notify.
-func (p *Policy) notifies() bool {
-	for i := range p.Archs {
-		for _, call := range p.Archs[i].Calls {
-			for _, r := range call.Rules {
-				if r.Action.Kind() == Notify {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
