@@ -1,0 +1,181 @@
+package monitor
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestStartSurvivesItsMessage(t *testing.T) {
+	want := &Start{
+		Dir: "/d", NameLink: "/n", Trash: "/t", Lock: "/l", Remove: true, BootID: "b", CloneFlag: 1 << 33, Size: 7,
+		Regs: []uint8{5, 6}, HasPIDNS: true, HasCgroup: true, Cgroups: []string{"/c1", "/c2"}, TTY: true, OpenStdin: true,
+		StdinOnce: true, Attach: Stdout | Stderr, Log: "/log", OwnPIDNS: true,
+	}
+	got, err := decodeStart(want.encode()[1:])
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add((&Start{Dir: "/d", Cgroups: []string{"a"}, Regs: []uint8{1}}).encode()[1:])
+	f.Add((&Exec{Size: 9, Regs: []uint8{1, 2}}).encode()[1:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := decodeStart(b); err == nil {
+			if _, err := decodeStart(s.encode()[1:]); err != nil {
+				t.Errorf("what was decoded cannot be encoded: %v", err)
+			}
+		}
+		decodeExec(b)
+	})
+}
+
+// The log must be what encoding/json reads back, for any bytes.
+func FuzzLog(f *testing.F) {
+	for _, s := range []string{"", "plain\n", "a\tb\r\n", "\"quoted\\\"\n", "\x00\x1b[0m\n", "é\u2028<&>\n", "bad \xff utf\n", "no end"} {
+		f.Add([]byte(s), 3)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, cut int) {
+		path := filepath.Join(t.TempDir(), "log")
+		s := &stream{log: &logFile{path: path}, name: "stdout"}
+		if cut < 0 || cut > len(text) {
+			cut = len(text) / 2
+		}
+		s.write(text[:cut])
+		s.write(text[cut:])
+		s.end()
+		got, lines := readLog(t, path)
+		want := strings.ToValidUTF8(string(text), "\ufffd")
+		if utf8.Valid(text) && got != string(text) {
+			t.Errorf("logged %q, want %q", got, text)
+		}
+		if strings.Count(got, "\n") != strings.Count(want, "\n") {
+			t.Errorf("logged %q, want the lines of %q", got, want)
+		}
+		for _, l := range lines {
+			if strings.Count(l, "\n") > 1 {
+				t.Errorf("two lines in one record: %q", l)
+			}
+		}
+	})
+}
+
+func readLog(t *testing.T, path string) (all string, records []string) {
+	b, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return "", nil
+	}
+	for line := range strings.Lines(string(b)) {
+		var r struct {
+			Log    string
+			Stream string
+			Time   time.Time
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("record %q: %v", line, err)
+		}
+		if r.Stream != "stdout" || r.Time.IsZero() {
+			t.Errorf("record %q lacks its stream or time", line)
+		}
+		all += r.Log
+		records = append(records, r.Log)
+	}
+	return all, records
+}
+
+// A line longer than a record becomes several, as with Docker's json-file.
+func TestLongLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := &stream{log: &logFile{path: path}, name: "stdout"}
+	text := strings.Repeat("x", 3*maxLine+10) + "\n"
+	s.write([]byte(text))
+	s.end()
+	all, records := readLog(t, path)
+	if all != text || len(records) != 4 {
+		t.Errorf("got %d records of %d bytes, want 4 of %d", len(records), len(all), len(text))
+	}
+}
+
+func TestStateIsReadBack(t *testing.T) {
+	dir := t.TempDir()
+	want := State{Running: true, PID: 7, PIDStart: 1 << 40, Monitor: 8, BootID: "boot", StartedAt: time.Now().UTC().Round(0),
+		FinishedAt: time.Unix(0, 5).UTC(), ExitCode: 137, OOMKilled: true, Error: "a \"quoted\"\nline", Cgroups: []string{"/a", "/b"}}
+	if err := want.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := readState(t, dir); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func readState(t *testing.T, dir string) (s State) {
+	b, err := os.ReadFile(filepath.Join(dir, StateFile))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// On a full disk the end of a container is still recorded.
+func TestStateOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, 0) })
+	if err := (&State{Running: true, PID: 7, Cgroups: []string{"/c"}}).Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for buf := make([]byte, 4096); err == nil; {
+		_, err = f.Write(buf)
+	}
+	if err := (&State{PID: 7, ExitCode: 3, Cgroups: []string{"/c"}}).Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := readState(t, dir); got.Running || got.ExitCode != 3 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestProcessStart(t *testing.T) {
+	ticks, ok := ProcessStart(os.Getpid())
+	again, _ := ProcessStart(os.Getpid())
+	if !ok || ticks == 0 || ticks != again {
+		t.Errorf("own start: %d, %d, %v", ticks, again, ok)
+	}
+	if _, ok := ProcessStart(1 << 22); ok {
+		t.Error("a process that cannot be has a start")
+	}
+}
+
+func TestFreeNameLeavesAnothers(t *testing.T) {
+	dir := t.TempDir()
+	name, lock := filepath.Join(dir, "name"), filepath.Join(dir, "lock")
+	if err := os.Symlink("other", name); err != nil {
+		t.Fatal(err)
+	}
+	FreeName(name, "mine", lock)
+	if owner, _ := os.Readlink(name); owner != "other" {
+		t.Errorf("the name of another container is gone")
+	}
+	FreeName(name, "other", lock)
+	if _, err := os.Lstat(name); err == nil {
+		t.Errorf("the name is still there")
+	}
+}
