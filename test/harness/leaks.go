@@ -62,10 +62,15 @@ func (w *watch) seen() []string {
 // IDs are the IDs of all containers that this store ever had.
 func (r *Root) IDs() []string { return r.watch.seen() }
 
-// Close removes all containers and says what is left of them, or of the
-// commands that made them.
+// Close settles the store for good.
 func (r *Root) Close() error {
 	defer r.watch.f.Close()
+	return r.Settle()
+}
+
+// Settle removes all containers and says what is left of them, or of the
+// commands that made them.
+func (r *Root) Settle() error {
 	res := r.Run("ps", "-aq", "--no-trunc")
 	if res.Code != 0 {
 		return fmt.Errorf("brig ps -aq: %s", res.Stderr)

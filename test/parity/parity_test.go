@@ -1,0 +1,250 @@
+// Package parity gives the same command lines to Brig and to podman and
+// compares what comes out: exit codes and standard output. Where the two
+// differ by design, because Brig follows Docker, a command does not look at
+// that part, and a comment says so.
+package parity
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/brig-run/brig/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// peer is podman with stores of its own.
+type peer struct{ dir string }
+
+// startPeer skips where podman cannot run at all: that is no fault of Brig's.
+func startPeer(t *testing.T) *peer {
+	t.Helper()
+	if _, err := exec.LookPath("podman"); err != nil {
+		t.Skip("podman is not installed")
+	}
+	dir, err := os.MkdirTemp(harness.Scratch(), "brig-parity-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{dir}
+	t.Cleanup(func() {
+		p.run(nil, "rm", "-f", "-a", "-t", "0")
+		exec.Command("umount", filepath.Join(dir, "root", "overlay")).Run()
+		os.RemoveAll(dir)
+	})
+	return p
+}
+
+func (p *peer) run(in []byte, args ...string) harness.Result {
+	// Podman's runtime refuses hybrid cgroups: it sees those of v1 alone.
+	const hide = `[ -z "$(cat /sys/fs/cgroup/unified/cgroup.controllers 2>/dev/null)" ] || umount /sys/fs/cgroup/unified
+exec "$@"`
+	all := append([]string{"-m", "sh", "-c", hide, "sh", "podman", "--root", p.dir + "/root", "--runroot", p.dir + "/run", "--storage-driver", "overlay",
+		"--cgroup-manager", "cgroupfs", "--events-backend", "none"}, args...)
+	cmd := exec.Command("unshare", all...)
+	cmd.Stdin = bytes.NewReader(in)
+	return harness.Finish(cmd)
+}
+
+// scenario is a list of commands. In each, RUN stands for "run" with the flags
+// that make the two alike, and CREATE for "create" with them.
+type scenario struct {
+	name  string
+	steps []string // split at spaces, but for the text in single quotes
+	in    string   // standard input of all
+}
+
+// scenarios. The image "ep" has an entrypoint, a command, a working directory,
+// a user, a variable, a label and a stop signal.
+func scenarios() []scenario {
+	s := func(name string, steps ...string) scenario { return scenario{name: name, steps: steps} }
+	return []scenario{
+		s("code 0", `RUN --rm busybox true`),
+		s("code 3", `RUN --rm busybox sh -c 'echo out; exit 3'`),
+		s("not found", `RUN --rm busybox nonesuch`),
+		s("path not found", `RUN --rm busybox /no/such`),
+		s("directory", `RUN --rm busybox /etc`),
+		s("not executable", `RUN --rm busybox /etc/passwd`),
+		s("signal", `RUN --rm --init busybox sh -c 'kill -TERM $$'`),
+		s("streams", `RUN --rm busybox sh -c 'echo out; echo err >&2'`),
+		s("bad flag", `RUN --rm --no-such-flag busybox true`),
+		s("no image", `RUN --rm --pull never localhost/none true`),
+		s("user by name", `RUN --rm -u user busybox sh -c 'id -u; id -g; id -G | tr " " "\n" | sort'`),
+		s("user by number", `RUN --rm -u 1000 busybox sh -c 'id -u; id -g; id -G | tr " " "\n" | sort'`),
+		s("user and group", `RUN --rm -u user:nogroup busybox sh -c 'id -u; id -g'`),
+		s("unknown numbers", `RUN --rm -u 4321:8765 busybox sh -c 'id -u; id -g'`),
+		s("unknown number", `RUN --rm -u 4321 busybox sh -c 'id -u; id -g; echo $HOME'`),
+		s("unknown name", `RUN --rm -u nobodyknows busybox true`),
+		s("groups", `RUN --rm --group-add extra --group-add 77 busybox sh -c 'id -G | tr " " "\n" | sort -n'`),
+		// "container" and TERM are podman's alone.
+		s("environment", `RUN --rm --hostname box busybox sh -c 'env | grep -v -e ^container= -e ^TERM= | sort'`),
+		s("variables", `RUN --rm -e A=1 -e B= -e 'C=x y' -e A=2 busybox sh -c 'env | grep -e ^A= -e ^B= -e ^C= | sort'`),
+		s("variables of the image", `RUN --rm -u 0 -e EP=mine --entrypoint env ep`),
+		s("home of a user", `RUN --rm -u user busybox sh -c 'echo $HOME'`),
+		s("entrypoint", `RUN --rm ep`, `RUN --rm ep user arg`, `RUN --rm --entrypoint echo ep`, `RUN --rm --entrypoint echo ep x`, `RUN --rm --entrypoint pwd ep`),
+		s("no command", `RUN --rm empty`),
+		s("workdir", `RUN --rm -w /usr/bin busybox pwd`, `RUN --rm -w /made/up busybox pwd`, `RUN --rm -w /etc/passwd busybox pwd`),
+		s("hostname", `RUN --rm --hostname box busybox sh -c 'hostname; cat /etc/hostname'`),
+		s("add host", `RUN --rm --add-host db:10.0.0.7 busybox sh -c 'grep db /etc/hosts | tr -s "\t " " "'`),
+		s("capabilities of root", `RUN --rm --cap-drop ALL --cap-add CHOWN,SYS_TIME busybox grep ^Cap /proc/self/status`),
+		s("no capabilities", `RUN --rm --cap-drop ALL busybox grep ^Cap /proc/self/status`),
+		s("all but one", `RUN --rm --cap-drop ALL --cap-add kill --cap-add cap_net_admin busybox grep ^Cap /proc/self/status`),
+		s("unknown capability", `RUN --rm --cap-add NOPE busybox true`),
+		// Podman raises what was added into the ambient set, Docker does not.
+		s("bounding set of a user", `RUN --rm -u 1000 --cap-drop ALL --cap-add CHOWN busybox grep CapBnd /proc/self/status`),
+		s("no new privileges", `RUN --rm --security-opt no-new-privileges busybox grep NoNewPrivs /proc/self/status`),
+		s("seccomp", `RUN --rm busybox grep ^Seccomp: /proc/self/status`, `RUN --rm --security-opt seccomp=unconfined busybox grep ^Seccomp: /proc/self/status`),
+		s("denied", `RUN --rm busybox unshare -U true`, `RUN --rm busybox mount -t tmpfs none /tmp`, `RUN --rm --cap-drop ALL busybox chown 1 /tmp`),
+		s("privileged", `RUN --rm --privileged busybox sh -c 'grep -e ^Seccomp: -e CapInh -e CapAmb /proc/self/status; mount -t tmpfs none /tmp && echo mounted'`),
+		s("bounding set when privileged", `RUN --rm --privileged busybox grep -e CapBnd -e CapEff /proc/self/status`),
+		s("kinds of mounts", `RUN --rm busybox sh -c 'grep -E " /(proc|sys|dev|dev/pts|dev/mqueue|dev/shm) " /proc/mounts | cut -d" " -f2,3 | sort'`),
+		s("flags of mounts", `RUN --rm busybox sh -c 'grep -E " /(proc|sys|dev/pts|dev/mqueue|dev/shm) " /proc/mounts | sed -E "s/,(relatime|gid=5|mode=[0-9]+|ptmxmode=[0-9]+|size=[0-9a-z]+|context=[^,]*|inode64)//g" | cut -d" " -f2-4 | sort'`),
+		s("devices", `RUN --rm busybox sh -c 'cd /dev; ls | grep -v -x -e console -e core'`, `RUN --rm busybox sh -c 'cd /dev; stat -c "%n %t:%T %a %u:%g" null zero full random urandom tty'`),
+		s("devices by node", `RUN --rm --cap-add MKNOD busybox sh -c 'mknod /tmp/k c 1 11 && head -c1 /tmp/k'`),
+		s("masks", `RUN --rm busybox sh -c 'for f in /proc/kcore /proc/keys /proc/timer_list; do stat -c %t:%T $f; done'`),
+		s("read-only paths", `RUN --rm busybox sh -c 'echo x > /proc/sys/kernel/domainname'`, `RUN --rm busybox mkdir /sys/x`),
+		s("descriptors", `RUN --rm busybox sh -c 'ls /proc/self/fd'`),
+		s("process", `RUN --rm busybox sh -c 'echo $$; umask; grep -e SigBlk -e SigIgn /proc/self/status; cut -d" " -f4-8 /proc/self/stat | cut -d" " -f4'`),
+		s("namespaces", `RUN --rm --pid host busybox sh -c '[ $$ -gt 1 ] && echo host'`, `RUN --rm busybox sh -c 'ip -o link | wc -l'`),
+		s("tmpfs", `RUN --rm --tmpfs /t busybox sh -c 'touch /t/x; stat -c %a /t'`, `RUN --rm --tmpfs /t:size=1m,mode=700 busybox sh -c 'df -k /t | tail -1 | tr -s " " | cut -d" " -f2; stat -c %a /t'`),
+		s("read-only", `RUN --rm --read-only --tmpfs /run busybox sh -c 'touch /run/x && touch /x'`),
+		s("bind", `RUN --rm -v DIR:/data:ro busybox sh -c 'cat /data/file; touch /data/x'`, `RUN --rm --mount type=bind,source=DIR,target=/data,readonly busybox cat /data/file`,
+			`RUN --rm --mount type=bind,source=DIR/missing,target=/data busybox true`),
+		s("shm", `RUN --rm --shm-size 8m busybox sh -c 'df -k /dev/shm | tail -1 | tr -s " " | cut -d" " -f2'`),
+		s("ulimit", `RUN --rm --ulimit core=0:100 busybox sh -c 'ulimit -c; ulimit -H -c'`),
+		s("limits", `RUN --rm -m 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 50 busybox sh -c 'cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes cpu*/cpu.cfs_quota_us cpu*/cpu.shares cpuset/cpuset.cpus pids/pids.max memory.max pids.max cpu.max cpuset.cpus 2>/dev/null | uniq; true'`),
+		s("sysctl", `RUN --rm --sysctl net.core.somaxconn=321 busybox sysctl net.core.somaxconn`),
+		s("oom score", `RUN --rm --oom-score-adj 321 busybox cat /proc/self/oom_score_adj`),
+		{"stdin", []string{`RUN --rm -i busybox wc`, `RUN --rm busybox wc`}, "one\ntwo\n"},
+		s("logs", `RUN --name c busybox sh -c 'for i in 1 2 3; do echo $i; done; echo err >&2'`, `logs c`, `logs --tail 1 c`, `rm c`, `logs c`),
+		s("create and start", `CREATE --name c busybox sh -c 'echo again; exit 4'`, `start -a c`, `start -a c`, `inspect -f '{{.State.ExitCode}} {{.State.Status}}' c`, `wait c`, `rm c`),
+		s("exec", `RUN -d --name c -e A=run -w /var busybox sleep 600`, `exec c pwd`, `exec -w /tmp -u user -e A=exec c sh -c 'pwd; id -u; echo $A'`, `exec c sh -c 'exit 9'`,
+			`exec c nonesuch`, `exec c /etc`, `exec c grep -e CapInh -e CapAmb /proc/self/status`, `exec -i c wc`, `exec nobody true`, `rm c`, `rm -f c`),
+		s("names", `CREATE --name c busybox`, `CREATE --name c busybox`, `CREATE --name a/b busybox`, `inspect -f '{{.State.Status}}' c`, `rm c`, `inspect c`),
+		s("stop and kill", `RUN -d --name c busybox sleep 600`, `stop -t 0 c`, `inspect -f '{{.State.ExitCode}}' c`, `kill c`, `start c`, `kill -s KILL c`, `wait c`, `kill -s NOPE c`, `rm c`),
+		s("stop by the image's signal", `RUN -d --name c -u 0 --entrypoint sh ep -c 'trap "exit 8" USR2; touch /ready; while :; do sleep 0.05; done'`,
+			`exec c sh -c 'until [ -e /ready ]; do :; done'`, `stop c`, `inspect -f '{{.State.ExitCode}}' c`, `rm c`),
+		s("inspect", `CREATE --name c -e A=1 --label l=v --hostname box -u user -w /tmp busybox sleep 600`,
+			`inspect -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Hostname}} {{index .Config.Labels "l"}} {{.Path}} {{.Args}} {{.State.Running}}' c`, `rm c`),
+		s("image", `inspect --type image -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Entrypoint}} {{.Config.Cmd}} {{index .Config.Labels "own"}} {{.Architecture}} {{.Os}}' ep`),
+		s("filters", `CREATE --name c1 --label k=1 busybox`, `CREATE --name c2 --label k=2 busybox`, `ps -a --filter label=k=1 --format '{{.Names}}'`, `ps --format '{{.Names}}'`, `rm c1 c2`),
+		s("join a PID namespace", `RUN -d --name c busybox sleep 600`, `RUN --rm --pid container:c busybox sh -c 'ps | grep -c "[s]leep 600"'`, `rm -f c`),
+	}
+}
+
+// common makes the two alike. Podman's own higher limits cannot be set
+// everywhere.
+var common = []string{"--network", "none"}
+
+func expand(step, dir string) []string {
+	words := regexp.MustCompile(`'[^']*'|\S+`).FindAllString(step, -1)
+	var args []string
+	for _, w := range words {
+		w = strings.ReplaceAll(strings.Trim(w, "'"), "DIR", dir)
+		switch w {
+		case "RUN":
+			args = append(append(args, "run"), common...)
+		case "CREATE":
+			args = append(append(args, "create"), common...)
+		default:
+			args = append(args, w)
+		}
+	}
+	return args
+}
+
+func images(t *testing.T) (list []*harness.Image) {
+	t.Helper()
+	for _, name := range []string{"busybox", "ep", "empty"} {
+		image, err := harness.Busybox("localhost/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch name {
+		case "ep":
+			c := &image.Config
+			c.Entrypoint, c.Cmd = []string{"/bin/echo", "entry"}, []string{"image", "arg"}
+			c.Env = append(c.Env, "EP=image")
+			c.User, c.WorkingDir, c.StopSignal = "user", "/var", "SIGUSR2"
+			c.Labels = map[string]string{"own": "yes"}
+		case "empty":
+			image.Config.Cmd = nil
+		}
+		list = append(list, image)
+	}
+	return list
+}
+
+func TestParity(t *testing.T) {
+	podman := startPeer(t)
+	root := harness.New(t)
+	dir := filepath.Join(podman.dir, "data")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("content\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range images(t) {
+		if err := root.Load(image); err != nil {
+			t.Fatal(err)
+		}
+		var archive bytes.Buffer
+		if err := image.Write(&archive); err != nil {
+			t.Fatal(err)
+		}
+		if res := podman.run(archive.Bytes(), "load", "-q"); res.Code != 0 {
+			t.Fatalf("podman load: %s", res.Stderr)
+		}
+	}
+	if res := podman.run(nil, expandForPodman(expand(`RUN --rm busybox true`, dir))...); res.Code != 0 {
+		t.Skipf("podman cannot run a container on this machine: %s", res.Stderr)
+	}
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			for _, step := range s.steps {
+				args := expand(step, dir)
+				brig := root.RunInput(strings.NewReader(s.in), qualified(args)...)
+				peer := podman.run([]byte(s.in), expandForPodman(args)...)
+				if b, p := outcome(brig), outcome(peer); b != p {
+					t.Errorf("%s\nbrig:   %s\n        %s\npodman: %s\n        %s", step, b, brig.Stderr, p, peer.Stderr)
+				}
+			}
+		})
+	}
+}
+
+// qualified names the images in full, as podman must have them.
+func qualified(args []string) []string {
+	args = slices.Clone(args)
+	for i, a := range args {
+		if a == "busybox" || a == "ep" || a == "empty" {
+			args[i] = "localhost/" + a
+			break
+		}
+	}
+	return args
+}
+
+// expandForPodman adds what podman needs here to the commands that make a
+// container.
+func expandForPodman(args []string) []string {
+	args = qualified(args)
+	if args[0] == "run" || args[0] == "create" {
+		args = slices.Insert(args, 1, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+	}
+	return args
+}
+
+// outcome is what is compared. IDs differ.
+func outcome(r harness.Result) string {
+	out := regexp.MustCompile(`\b[0-9a-f]{64}\b`).ReplaceAllString(r.Stdout, "ID")
+	return fmt.Sprintf("exit code %d, output %q", r.Code, out)
+}
