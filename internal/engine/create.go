@@ -36,13 +36,10 @@ func (e *Engine) Create(o CreateOptions) (*Container, error) {
 
 // Run creates a container and starts it.
 func (e *Engine) Run(o CreateOptions, attach monitor.Streams) (*Run, error) {
-	m, err := spawnMonitor()
-	if err != nil {
-		return nil, err
-	}
+	m := spawnMonitor() // boots while the container is made
 	c, l, err := e.create(o, true)
 	if err != nil {
-		m.Close()
+		m.cancel()
 		return nil, err
 	}
 	return c.start(l, m, attach)

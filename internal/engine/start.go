@@ -30,14 +30,14 @@ type Run struct {
 
 // starter is one start under way: what it has made so far, to undo it.
 type starter struct {
-	c      *Container
-	lock   *os.File
-	client *monitor.Client
-	group  *cgroup.Group
-	plan   *runtime.Plan
-	files  []*os.File // closed at the end in any case
-	result *spec.Result
-	attach monitor.Streams
+	c       *Container
+	lock    *os.File
+	booting *booting
+	group   *cgroup.Group
+	plan    *runtime.Plan
+	files   []*os.File // closed at the end in any case
+	result  *spec.Result
+	attach  monitor.Streams
 }
 
 // Start starts a created or stopped container. attach are the streams that the
@@ -68,39 +68,59 @@ func (c *Container) Start(attach monitor.Streams) (*Run, error) {
 			return nil, err
 		}
 	}
-	m, err := spawnMonitor()
-	if err != nil {
-		l.Close()
-		return nil, err
-	}
-	return c.start(l, m, attach)
+	return c.start(l, spawnMonitor(), attach)
 }
 
-// spawnMonitor starts the process that will stay with the container. It is
-// started before anything else is done, so that it boots meanwhile.
-func spawnMonitor() (*monitor.Client, error) {
-	exe, err := runtime.SealedExecutable()
-	if err != nil {
-		return nil, err
+// booting is a monitor on its way.
+type booting struct {
+	client *monitor.Client
+	err    error
+	done   chan struct{}
+}
+
+// spawnMonitor starts the process that will stay with the container. To fork
+// and execute a Go program takes a millisecond, in which other work is done.
+func spawnMonitor() *booting {
+	b := &booting{done: make(chan struct{})}
+	go func() {
+		defer close(b.done)
+		exe, err := runtime.SealedExecutable()
+		if err != nil {
+			b.err = err
+			return
+		}
+		defer exe.Close()
+		b.client, b.err = monitor.Spawn(runtime.ExecPath(exe))
+	}()
+	return b
+}
+
+func (b *booting) wait() (*monitor.Client, error) {
+	<-b.done
+	return b.client, b.err
+}
+
+// cancel lets the monitor go: without a container to start it ends.
+func (b *booting) cancel() {
+	if m, err := b.wait(); err == nil {
+		m.Close()
 	}
-	defer exe.Close()
-	return monitor.Spawn(runtime.ExecPath(exe))
 }
 
 // start takes over the lock and the monitor.
-func (c *Container) start(l *os.File, m *monitor.Client, attach monitor.Streams) (*Run, error) {
-	s := &starter{c: c, lock: l, client: m, attach: attach}
+func (c *Container) start(l *os.File, b *booting, attach monitor.Streams) (*Run, error) {
+	s := &starter{c: c, lock: l, booting: b, attach: attach}
 	pid, err := s.run()
 	for _, f := range s.files {
 		f.Close()
 	}
 	l.Close() // the monitor has it now, if all went well
 	if err != nil {
-		m.Close()
+		b.cancel()
 		c.recordFailure(err)
 		return nil, err
 	}
-	return &Run{Container: c, Client: m, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid}, nil
+	return &Run{Container: c, Client: b.client, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid}, nil
 }
 
 func (s *starter) keep(f *os.File) *os.File {
@@ -326,10 +346,14 @@ func (s *starter) perform(t *runtime.Terminal) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.client.Start(start, files); err != nil {
+	client, err := s.booting.wait()
+	if err != nil {
+		return 0, fmt.Errorf("start the monitor: %w", err)
+	}
+	if err := client.Start(start, files); err != nil {
 		return 0, fmt.Errorf("talk to the monitor: %w", err)
 	}
-	ev, err := s.client.Next()
+	ev, err := client.Next()
 	var f *monitor.Failure
 	switch {
 	case errors.As(err, &f) && f.AtStep():
