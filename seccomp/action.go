@@ -33,6 +33,9 @@ const (
 // maxErrno is the largest error number that the kernel hands on (MAX_ERRNO).
 const maxErrno = 4095
 
+// maxTrace is the largest message of a traced call (SECCOMP_RET_DATA).
+const maxTrace = 0xffff
+
 // Errno fails the call with error number n, 0 to 4095; 0 makes it return 0.
 func Errno(n uint16) Action { return errno | Action(n) }
 
@@ -50,6 +53,10 @@ func (a Action) IsErrno() bool { return a.Kind() == errno }
 
 // hasData reports whether the action carries a number.
 func (a Action) hasData() bool { return a.Kind() == errno || a.Kind() == trace }
+
+// stricterThan reports whether the kernel prefers a to b when several filters
+// answer differently (seccomp(2), "Filter return values").
+func (a Action) stricterThan(b Action) bool { return int32(a.Kind()) < int32(b.Kind()) }
 
 // String returns the action as in "ALLOW" or "ERRNO(EPERM)".
 func (a Action) String() string {
@@ -193,29 +200,50 @@ const (
 
 const flagPrefix = "SECCOMP_FILTER_FLAG_"
 
-// profileFlags are the flags that a profile can ask for. The others follow
-// from its rules.
-var profileFlags = [...]struct {
+// flagNames has the names without their prefix. Those that a profile can ask
+// for come first; the others follow from its rules.
+var flagNames = [...]struct {
 	name string
 	flag Flags
 }{
 	{"TSYNC", FlagTSync}, {"LOG", FlagLog}, {"SPEC_ALLOW", FlagSpecAllow},
 	{"WAIT_KILLABLE_RECV", FlagWaitKillableRecv},
+	{"NEW_LISTENER", FlagNewListener}, {"TSYNC_ESRCH", FlagTSyncESRCH},
+}
+
+// profileFlags is the number of flags that a profile can ask for.
+const profileFlags = 4
+
+// String returns the flags by their names in the kernel, joined with "|".
+func (f Flags) String() string {
+	var names []string
+	for _, entry := range flagNames {
+		if f&entry.flag != 0 {
+			names = append(names, flagPrefix+entry.name)
+			f &^= entry.flag
+		}
+	}
+	if f != 0 || len(names) == 0 {
+		names = append(names, fmt.Sprintf("%#x", uint32(f)))
+	}
+	return strings.Join(names, "|")
 }
 
 func parseFlag(name string) (Flags, error) {
 	if short, ok := strings.CutPrefix(name, flagPrefix); ok {
-		for _, entry := range profileFlags {
+		for _, entry := range flagNames[:profileFlags] {
 			if entry.name == short {
 				return entry.flag, nil
 			}
 		}
-		if short == "NEW_LISTENER" || short == "TSYNC_ESRCH" {
-			return 0, fmt.Errorf("flag %q cannot be asked for; it is set where SCMP_ACT_NOTIFY needs it", name)
+		for _, entry := range flagNames[profileFlags:] {
+			if entry.name == short {
+				return 0, fmt.Errorf("flag %q cannot be asked for; it is set where SCMP_ACT_NOTIFY needs it", name)
+			}
 		}
 	}
 	return 0, unknown("flag", name, flagPrefix, func(yield func(string) bool) {
-		for _, entry := range profileFlags {
+		for _, entry := range flagNames[:profileFlags] {
 			if !yield(entry.name) {
 				return
 			}
@@ -227,7 +255,7 @@ func parseFlag(name string) (Flags, error) {
 // cannot ask for.
 func (f Flags) Names() []string {
 	var names []string
-	for _, entry := range profileFlags {
+	for _, entry := range flagNames[:profileFlags] {
 		if f&entry.flag != 0 {
 			names = append(names, flagPrefix+entry.name)
 		}

@@ -18,7 +18,8 @@ type Filter struct {
 
 // Compile makes the filter of a policy. For every architecture, number and
 // arguments it answers what [Policy.Decide] does. It fails if the program
-// would be longer than the kernel accepts.
+// would be longer than the kernel accepts, or if p was not made by
+// [Profile.Resolve] and is no policy.
 //
 // The program finds the architecture first, the native one before others, and
 // then the number by a search tree. Calls that are decided by their number
@@ -26,8 +27,8 @@ type Filter struct {
 // ([bpf.Constant]) sees those that are allowed and lets them pass without the
 // filter from then on.
 func Compile(p *Policy) (*Filter, error) {
-	if len(p.Archs) == 0 {
-		return nil, fmt.Errorf("compile seccomp policy: no architecture")
+	if err := p.validate(); err != nil {
+		return nil, fmt.Errorf("compile seccomp policy: %w", err)
 	}
 	c := compiler{policy: p}
 	c.rev = make([]bpf.Instruction, 0, 512)
@@ -57,7 +58,7 @@ type compiler struct {
 // segment's lo.
 type segment struct {
 	lo     uint32
-	target int // an action, or a call or word below it; see the makers
+	target int64 // an action, or below 0 what its maker says
 }
 
 func (c *compiler) program() []bpf.Instruction {
@@ -100,7 +101,7 @@ func (c *compiler) unlisted(a *ArchRules, nr uint32) Action {
 // number, its segments are the calls with rules and the gaps between them.
 func (c *compiler) numbers(a *ArchRules, base uint32) label {
 	segs := c.segs[:0]
-	add := func(lo uint32, target int) {
+	add := func(lo uint32, target int64) {
 		if n := len(segs); n == 0 || segs[n-1].target != target {
 			segs = append(segs, segment{lo, target})
 		}
@@ -111,27 +112,27 @@ func (c *compiler) numbers(a *ArchRules, base uint32) label {
 			return
 		}
 		if a == nil || next > a.Newest || end-1 <= a.Newest {
-			add(next, int(c.unlisted(a, next)))
+			add(next, int64(c.unlisted(a, next)))
 			return
 		}
-		add(next, int(c.policy.Default))
-		add(a.Newest+1, int(c.policy.Newer))
+		add(next, int64(c.policy.Default))
+		add(a.Newest+1, int64(c.policy.Newer))
 	}
 	if a != nil {
 		for i := range a.Calls {
 			call := &a.Calls[i]
 			gap(call.Nr)
 			if action, ok := call.constant(); ok {
-				add(call.Nr, int(action))
+				add(call.Nr, int64(action))
 			} else {
-				add(call.Nr, -1-i)
+				add(call.Nr, int64(-1-i))
 			}
 			next = call.Nr + 1
 		}
 	}
 	gap(noCall)
 	c.segs = segs
-	return c.tree(segs, func(target int) label {
+	return c.tree(segs, func(target int64) label {
 		if target >= 0 {
 			return c.ret(Action(target))
 		}
@@ -150,7 +151,7 @@ func (c *CallRules) constant() (Action, bool) {
 
 // tree emits a search for the segment of A, and then what leaf emits for its
 // target.
-func (c *compiler) tree(segs []segment, leaf func(target int) label) label {
+func (c *compiler) tree(segs []segment, leaf func(target int64) label) label {
 	if len(segs) == 1 {
 		return leaf(segs[0].target)
 	}

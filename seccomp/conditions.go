@@ -119,7 +119,7 @@ func rangeRun(rules []Rule) int {
 // span's lo. The target is an action, or -1 for none.
 type span struct {
 	lo     uint64
-	target int
+	target int64
 }
 
 // ranges emits a run of rules that compare one argument; see [rangeRun].
@@ -130,7 +130,7 @@ func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
 	}
 	spans := []span{{0, -1}}
 	for i := len(rules) - 1; i >= 0; i-- { // the first rule on top
-		cond, action := rules[i].Args[0], int(rules[i].Action)
+		cond, action := rules[i].Args[0], int64(rules[i].Action)
 		v := cond.Value
 		switch {
 		case cond.Op == NE:
@@ -153,7 +153,7 @@ func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
 		}
 	}
 	index := int(rules[0].Args[0].Index)
-	leaf := func(target int) label {
+	leaf := func(target int64) label {
 		if target < 0 {
 			return fall
 		}
@@ -176,8 +176,8 @@ func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
 }
 
 // paint gives the values from lo to hi, of those up to top, a target.
-func paint(spans []span, lo, hi, top uint64, target int) []span {
-	after := -2 // the target behind hi
+func paint(spans []span, lo, hi, top uint64, target int64) []span {
+	after := int64(-2) // the target behind hi
 	painted := make([]span, 0, len(spans)+2)
 	add := func(s span) {
 		if n := len(painted); n == 0 || painted[n-1].target != s.target {
@@ -206,7 +206,7 @@ func paint(spans []span, lo, hi, top uint64, target int) []span {
 
 // highWords emits a search over spans by the high word of an argument, and
 // below it, for each high word that does not decide, one by the low word.
-func (c *compiler) highWords(spans []span, index int, leaf func(int) label, low func([]span) label) label {
+func (c *compiler) highWords(spans []span, index int, leaf func(int64) label, low func([]span) label) label {
 	// Where the outcome, seen by high word only, can change: at the high word
 	// of each border, and behind it if the border is within that word.
 	starts := []uint64{0}
@@ -229,13 +229,13 @@ func (c *compiler) highWords(spans []span, index int, leaf func(int) label, low 
 		target := within[0].target
 		if len(within) > 1 {
 			mixed = append(mixed, within)
-			target = -1 - len(mixed)
+			target = int64(-1 - len(mixed))
 		}
 		if n := len(segs); n == 0 || segs[n-1].target != target {
 			segs = append(segs, segment{uint32(high), target})
 		}
 	}
-	entry := c.tree(segs, func(target int) label {
+	entry := c.tree(segs, func(target int64) label {
 		if target <= -2 {
 			return low(mixed[-2-target])
 		}

@@ -335,6 +335,7 @@ func (d *decoder) profile(n node, p *Profile) error {
 	if p.ListenerMetadata != "" && p.ListenerPath == "" {
 		return d.failf(lines["listenerMetadata"], "listenerMetadata", "has no meaning without listenerPath")
 	}
+	p.FlagsGiven = lines["flags"] != 0
 	e.keyRet, e.keyName, e.lines = "defaultErrnoRet", "defaultErrno", lines
 	p.DefaultAction, err = d.errno(&e, "", p.DefaultAction)
 	return err

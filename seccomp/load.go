@@ -1,13 +1,15 @@
 package seccomp
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/seccomp/bpf"
 )
 
 // Load sets no_new_privs and loads the filter, on the calling thread or, with
@@ -15,8 +17,11 @@ import (
 // hold its thread with runtime.LockOSThread. It returns the listener if the
 // filter notifies, else nil. There is no way to unload a filter.
 func (f *Filter) Load() (*os.File, error) {
-	if len(f.Program) == 0 {
-		return nil, errors.New("load seccomp filter: empty program")
+	if len(f.Program) == 0 || len(f.Program) > bpf.MaxLen {
+		return nil, fmt.Errorf("load seccomp filter: program of %d instructions; the kernel accepts 1 to %d", len(f.Program), bpf.MaxLen)
+	}
+	if err := f.CheckKernel(); err != nil {
+		return nil, fmt.Errorf("load seccomp filter: %w", err)
 	}
 	if f.Flags&FlagTSync == 0 {
 		runtime.LockOSThread()
@@ -64,25 +69,69 @@ func (s Support) Has(a Action) bool {
 func Supported() (Support, error) {
 	var s Support
 	for _, entry := range actionNames {
-		kind := uint32(entry.action)
-		_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&kind)))
-		switch {
-		case errno == 0 && !s.Has(entry.action):
+		ok, err := hasAction(entry.action)
+		if err != nil {
+			return Support{}, err
+		}
+		if ok && !s.Has(entry.action) {
 			s.Actions = append(s.Actions, entry.action)
-		case errno == unix.ENOSYS || errno == unix.EINVAL || errno == unix.EPERM:
-			return Support{}, fmt.Errorf("probe seccomp: %w", errno)
 		}
 	}
 	for flag := FlagTSync; flag <= FlagWaitKillableRecv; flag <<= 1 {
-		// A known flag gets as far as reading the program, which is not there.
-		ask := flag
-		if flag == FlagWaitKillableRecv {
-			ask |= FlagNewListener
-		}
-		_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(ask), 0)
-		if errno == unix.EFAULT {
+		if hasFlag(flag) {
 			s.Flags |= flag
 		}
 	}
 	return s, nil
+}
+
+// hasAction asks the kernel for an action; see seccomp(2),
+// SECCOMP_GET_ACTION_AVAIL.
+func hasAction(a Action) (bool, error) {
+	kind := uint32(a.Kind())
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&kind)))
+	switch errno {
+	case 0:
+		return true, nil
+	case unix.EOPNOTSUPP:
+		return false, nil
+	}
+	return false, fmt.Errorf("ask the kernel for seccomp action %v: %w", a.Kind(), errno)
+}
+
+// hasFlag asks the kernel for one flag.
+func hasFlag(flag Flags) bool {
+	if flag == FlagWaitKillableRecv {
+		flag |= FlagNewListener
+	}
+	// A known flag gets as far as reading the program, which is not there.
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flag), 0)
+	return errno == unix.EFAULT
+}
+
+// CheckKernel fails with an error that names it if the running kernel lacks an
+// action or a flag of the filter. An action that the kernel does not know
+// would kill the process.
+func (f *Filter) CheckKernel() error {
+	asked := make([]Action, 0, 8)
+	for _, in := range f.Program {
+		a := Action(in.K).Kind()
+		if in.Op != bpf.RetK || slices.Contains(asked, a) {
+			continue
+		}
+		ok, err := hasAction(a)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("this kernel lacks the seccomp action %v", a)
+		}
+		asked = append(asked, a)
+	}
+	for flag := Flags(1); flag != 0; flag <<= 1 {
+		if f.Flags&flag != 0 && !hasFlag(flag) {
+			return fmt.Errorf("this kernel lacks the seccomp flag %v", flag)
+		}
+	}
+	return nil
 }

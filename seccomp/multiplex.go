@@ -90,17 +90,48 @@ func multiplexerName(name string) string {
 }
 
 // multiplex adds to a multiplexing call what a rule for one of its calls means
-// there.
+// there. Conditions cannot be tested there, so a rule with conditions counts as
+// one without if it restricts more than the default action, and else not at
+// all: what cannot be seen is not allowed by it.
 func (r *resolver) multiplex(n named, add func(uint32, use)) {
 	nr, selector, ok := multiplexed(n.call.Name())
 	if !ok {
 		return
 	}
-	if len(r.profile.Syscalls[n.rule].Args) > 0 {
-		r.note(Note{Kind: NoteMultiplexed, Rule: n.rule, Name: n.call.Name(), Arch: I386})
+	rule := &r.profile.Syscalls[n.rule]
+	if len(rule.Args) == 0 || rule.Action.stricterThan(r.profile.DefaultAction) {
+		add(nr, use{rule: int32(n.rule), selector: selector})
+	}
+}
+
+// selected reports whether, among uses of a multiplexing call, a rule without
+// conditions is for the given selector.
+func (r *resolver) selected(uses []use, first, selector int32) bool {
+	for at := first; at != 0; at = uses[at].next {
+		if uses[at].selector == selector && len(r.profile.Syscalls[uses[at].rule].Args) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// noteMultiplexed notes the conditions that 32-bit programs can get around or
+// that hit them harder.
+func (r *resolver) noteMultiplexed() {
+	if r.policy.arch(I386) == nil {
 		return
 	}
-	add(nr, use{rule: int32(n.rule), selector: selector})
+	for _, n := range r.named {
+		nr, selector, ok := multiplexed(n.call.Name())
+		if !ok || n.skip || len(r.profile.Syscalls[n.rule].Args) == 0 {
+			continue
+		}
+		if direct, ok := n.call.Number(I386); ok && r.policy.Access(I386, direct) != Conditional {
+			continue // the conditions have no effect anyway
+		}
+		does := r.policy.Action(I386.Audit(), nr, [6]uint64{uint64(selector)})
+		r.note(Note{Kind: NoteMultiplexed, Rule: n.rule, Name: n.call.Name(), Arch: I386, Does: does})
+	}
 }
 
 // selectorArgs returns the condition for one selector of a multiplexing call.

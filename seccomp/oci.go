@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -30,59 +31,59 @@ func fromMoby(m *moby.Seccomp) (*Profile, error) {
 	for i, family := range m.ArchMap {
 		arch, err := syscalls.ParseArch(string(family.Arch))
 		if err != nil {
-			return nil, p.fail(item("archMap", i), err)
+			return nil, p.fail(item("archMap", i)+".architecture", err)
 		}
-		subs, err := parseArches(family.SubArches, syscalls.ParseArch)
+		subs, err := parseArches(p, item("archMap", i)+".subArchitectures", family.SubArches, syscalls.ParseArch)
 		if err != nil {
-			return nil, p.fail(item("archMap", i), err)
+			return nil, err
 		}
 		p.ArchMap = append(p.ArchMap, ArchFamily{arch, subs})
 	}
 	p.Syscalls = make([]SyscallRule, 0, len(m.Syscalls))
 	for i, call := range m.Syscalls {
-		r, err := fromOCIRule(&call.LinuxSyscall)
+		r, err := p.fromOCIRule(&call.LinuxSyscall, i)
 		if err != nil {
-			return nil, p.fail(item("syscalls", i), err)
+			return nil, err
 		}
 		r.Comment = call.Comment
-		if r.Includes, err = fromMobyFilter(call.Includes); err != nil {
-			return nil, p.fail(item("syscalls", i)+".includes", err)
+		if r.Includes, err = p.fromMobyFilter(call.Includes, item("syscalls", i)+".includes"); err != nil {
+			return nil, err
 		}
-		if r.Excludes, err = fromMobyFilter(call.Excludes); err != nil {
-			return nil, p.fail(item("syscalls", i)+".excludes", err)
+		if r.Excludes, err = p.fromMobyFilter(call.Excludes, item("syscalls", i)+".excludes"); err != nil {
+			return nil, err
 		}
 		p.Syscalls = append(p.Syscalls, r)
 	}
 	return p, nil
 }
 
-func fromMobyFilter(f *moby.Filter) (s Selector, err error) {
+func (p *Profile) fromMobyFilter(f *moby.Filter, path string) (s Selector, err error) {
 	if f == nil {
 		return s, nil
 	}
-	for _, name := range f.Caps {
+	for i, name := range f.Caps {
 		c, err := parseCap(name)
 		if err != nil {
-			return s, err
+			return s, p.fail(item(path+".caps", i), err)
 		}
 		s.Caps = s.Caps.Add(c)
 	}
 	if f.MinKernel != nil {
 		s.MinKernel = KernelVersion{int(f.MinKernel.Kernel), int(f.MinKernel.Major)}
 	}
-	s.Arches, err = parseArches(f.Arches, syscalls.ParseShort)
+	s.Arches, err = parseArches(p, path+".arches", f.Arches, syscalls.ParseShort)
 	return s, err
 }
 
-func parseArches[S ~string](names []S, parse func(string) (Arch, error)) ([]Arch, error) {
+func parseArches[S ~string](p *Profile, path string, names []S, parse func(string) (Arch, error)) ([]Arch, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
 	list := make([]Arch, 0, len(names))
-	for _, name := range names {
+	for i, name := range names {
 		a, err := parse(string(name))
 		if err != nil {
-			return nil, err
+			return nil, p.fail(item(path, i), err)
 		}
 		list = append(list, a)
 	}
@@ -99,9 +100,9 @@ func FromOCI(file string, oci *specs.LinuxSeccomp) (*Profile, error) {
 	}
 	p.Syscalls = make([]SyscallRule, 0, len(oci.Syscalls))
 	for i := range oci.Syscalls {
-		r, err := fromOCIRule(&oci.Syscalls[i])
+		r, err := p.fromOCIRule(&oci.Syscalls[i], i)
 		if err != nil {
-			return nil, p.fail(item("syscalls", i), err)
+			return nil, err
 		}
 		for j, name := range r.Names {
 			if err := validName(name); err != nil {
@@ -129,19 +130,20 @@ func (p *Profile) head(oci *specs.LinuxSeccomp) error {
 	if p.DefaultAction, err = action.withData(widen(oci.DefaultErrnoRet)); err != nil {
 		return p.fail("defaultErrnoRet", err)
 	}
-	if p.Architectures, err = parseArches(oci.Architectures, syscalls.ParseArch); err != nil {
-		return p.fail("architectures", err)
+	if p.Architectures, err = parseArches(p, "architectures", oci.Architectures, syscalls.ParseArch); err != nil {
+		return err
 	}
-	for _, name := range oci.Flags {
+	p.FlagsGiven = oci.Flags != nil
+	for i, name := range oci.Flags {
 		flag, err := parseFlag(string(name))
 		if err != nil {
-			return p.fail("flags", err)
+			return p.fail(item("flags", i), err)
 		}
 		p.Flags |= flag
 	}
 	p.ListenerPath, p.ListenerMetadata = oci.ListenerPath, oci.ListenerMetadata
 	if p.ListenerMetadata != "" && p.ListenerPath == "" {
-		return p.fail("listenerMetadata", fmt.Errorf("has no meaning without listenerPath"))
+		return p.fail("listenerMetadata", errors.New("has no meaning without listenerPath"))
 	}
 	return nil
 }
@@ -154,29 +156,33 @@ func widen(n *uint) *uint64 {
 	return &wide
 }
 
-func fromOCIRule(call *specs.LinuxSyscall) (r SyscallRule, err error) {
+// fromOCIRule reads rule i of a profile, except for the names of its calls.
+func (p *Profile) fromOCIRule(call *specs.LinuxSyscall, i int) (r SyscallRule, err error) {
+	fail := func(field string, err error) (SyscallRule, error) {
+		return SyscallRule{}, p.fail(item("syscalls", i)+"."+field, err)
+	}
 	if len(call.Names) == 0 {
-		return r, fmt.Errorf("names no system call")
+		return fail("names", errors.New("names no system call"))
 	}
 	action, err := parseAction(string(call.Action))
 	if err != nil {
-		return r, err
+		return fail("action", err)
 	}
 	if r.Action, err = action.withData(widen(call.ErrnoRet)); err != nil {
-		return r, fmt.Errorf("errnoRet: %w", err)
+		return fail("errnoRet", err)
 	}
 	r.Names = call.Names
 	if len(call.Args) > 0 {
 		r.Args = make([]Condition, 0, len(call.Args))
 	}
-	for i, arg := range call.Args {
+	for j, arg := range call.Args {
 		op, err := parseOp(string(arg.Op))
 		if err != nil {
-			return r, fmt.Errorf("args[%d].op: %w", i, err)
+			return fail(item("args", j)+".op", err)
 		}
 		c := Condition{Index: uint8(min(arg.Index, 255)), Op: op, Value: arg.Value, ValueTwo: arg.ValueTwo}
 		if err := c.validate(); err != nil {
-			return r, fmt.Errorf("args[%d]: %w", i, err)
+			return fail(item("args", j), err)
 		}
 		r.Args = append(r.Args, c)
 	}
@@ -195,6 +201,9 @@ func (p *Profile) OCI(t Target) *specs.LinuxSeccomp {
 	}
 	for _, a := range p.archs(t.Arch) {
 		oci.Architectures = append(oci.Architectures, specs.Arch(a.String()))
+	}
+	if p.FlagsGiven {
+		oci.Flags = []specs.LinuxSeccompFlag{}
 	}
 	for _, name := range p.Flags.Names() {
 		oci.Flags = append(oci.Flags, specs.LinuxSeccompFlag(name))

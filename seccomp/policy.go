@@ -1,6 +1,11 @@
 package seccomp
 
-import "github.com/brig-run/brig/seccomp/syscalls"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
 
 // Policy is what a profile means for one target: rules by ABI and number. See
 // the package documentation for its meaning.
@@ -33,6 +38,50 @@ type Rule struct {
 	Action Action
 	Args   []Condition
 	Index  int // the rule's place in Profile.Syscalls
+}
+
+// validate finds what makes a policy meaningless. Resolve makes none such.
+func (p *Policy) validate() error {
+	if len(p.Archs) == 0 {
+		return errors.New("no architecture")
+	}
+	var seen [256]bool
+	for i := range p.Archs {
+		a := &p.Archs[i]
+		switch {
+		case !a.Arch.HasTable():
+			return fmt.Errorf("no table of system calls for %v", a.Arch)
+		case seen[a.Arch]:
+			return fmt.Errorf("%v is listed twice", a.Arch)
+		case a.ArgBits != 32 && a.ArgBits != 64:
+			return fmt.Errorf("%v: arguments of %d bits", a.Arch, a.ArgBits)
+		}
+		seen[a.Arch] = true
+		if err := a.validate(); err != nil {
+			return fmt.Errorf("%v: %w", a.Arch, err)
+		}
+	}
+	return nil
+}
+
+func (a *ArchRules) validate() error {
+	for i := range a.Calls {
+		call := &a.Calls[i]
+		switch {
+		case call.Nr&syscalls.X32Bit != a.Arch.Bit() || call.Nr >= 2*syscalls.X32Bit:
+			return fmt.Errorf("%#x is no number of a system call", call.Nr)
+		case i > 0 && call.Nr <= a.Calls[i-1].Nr:
+			return fmt.Errorf("call %#x is not in the order of the numbers", call.Nr)
+		}
+		for _, r := range call.Rules {
+			for _, c := range r.Args {
+				if c.Index > 5 || int(c.Op) >= len(opNames) {
+					return fmt.Errorf("call %#x: no argument %d or operator %v", call.Nr, c.Index, c.Op)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // Reason says what part of a policy decided.

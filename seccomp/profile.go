@@ -33,6 +33,7 @@ type Profile struct {
 	Architectures    []Arch       // beside the native one; OCI's form
 	ArchMap          []ArchFamily // Docker's form; at most one of both is used
 	Flags            Flags
+	FlagsGiven       bool   // flags are given, if only as none; else Resolve sets SPEC_ALLOW
 	ListenerPath     string // socket that gets the listener descriptor of NOTIFY
 	ListenerMetadata string // text that goes with it
 	Syscalls         []SyscallRule
@@ -189,8 +190,10 @@ func (a Action) withData(n *uint64) (Action, error) {
 		return a, nil
 	case !a.hasData():
 		return 0, fmt.Errorf("has no meaning with %s%v", actionPrefix, a)
-	case *n > maxErrno:
+	case a.Kind() == errno && *n > maxErrno:
 		return 0, fmt.Errorf("%d is no error number; they go from 0 to %d", *n, maxErrno)
+	case *n > maxTrace:
+		return 0, fmt.Errorf("%d is no message for a tracer; they go from 0 to %d", *n, maxTrace)
 	}
 	return a | Action(*n), nil
 }

@@ -48,7 +48,8 @@ type Note struct {
 	Line int // of the rule in the file, or 0
 	Name string
 	Arch Arch
-	By   int // NoteShadowed: the place of the rule that decides
+	By   int    // NoteShadowed: the place of the rule that decides
+	Does Action // NoteMultiplexed: what decides there, whatever the arguments
 }
 
 // String returns the note as one line.
@@ -62,7 +63,7 @@ func (n Note) String() string {
 	case NoteShadowed:
 		text = fmt.Sprintf("no effect on %s (%v), which syscalls[%d] decides whatever the arguments", n.Name, n.Arch, n.By)
 	case NoteMultiplexed:
-		text = fmt.Sprintf("conditions on %s do not reach 32-bit programs that make the call through %s", n.Name, multiplexerName(n.Name))
+		text = fmt.Sprintf("no filter sees the arguments of %s when a 32-bit program makes the call through %s, which gives %v there", n.Name, multiplexerName(n.Name), n.Does)
 	case NoteNoListener:
 		return fmt.Sprintf("%s has no effect, since no rule notifies", n.Name)
 	}
@@ -83,6 +84,9 @@ func (p *Profile) Resolve(t Target) (*Policy, []Note, error) {
 		Default: p.DefaultAction, OtherArch: KillThread, Newer: Errno(uint16(unix.ENOSYS)),
 		Flags: p.Flags, ListenerPath: p.ListenerPath, ListenerMetadata: p.ListenerMetadata,
 	}
+	if !p.FlagsGiven && p.Flags == 0 {
+		policy.Flags = FlagSpecAllow
+	}
 	switch p.DefaultAction.Kind() {
 	case Allow, Log, trace:
 		policy.Newer = p.DefaultAction
@@ -101,6 +105,7 @@ func (p *Profile) Resolve(t Target) (*Policy, []Note, error) {
 		policy.Archs = append(policy.Archs, r.arch(a))
 	}
 	r.noteElsewhere()
+	r.noteMultiplexed()
 	r.noteListener()
 	return policy, r.notes, nil
 }
@@ -261,6 +266,8 @@ func (r *resolver) call(list []Rule, uses []use, first int32, a Arch, nr uint32)
 		u := uses[at]
 		rule := &r.profile.Syscalls[u.rule]
 		switch {
+		case u.selector >= 0 && len(rule.Args) > 0 && r.selected(uses, first, u.selector):
+			// A rule without conditions decides the call alone, here too.
 		case u.selector >= 0:
 			list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: selectorArgs(nr, uint64(u.selector))})
 		case repeats(rule.Args):
