@@ -22,6 +22,8 @@ const (
 	X86_64 = syscalls.X86_64
 	I386   = syscalls.I386
 	X32    = syscalls.X32
+	ARM    = syscalls.ARM
+	ARM64  = syscalls.AARCH64
 )
 
 // Profile is a seccomp profile as a user writes it: Docker's JSON, of which

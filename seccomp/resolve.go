@@ -190,35 +190,58 @@ type use struct {
 	selector int32 // for a call made through a multiplexer, else -1
 }
 
-// maxCalls is above the numbers of all tables, without the bit of x32.
-const maxCalls = 1024
+// maxCalls is the number of slots for calls, and privateSlot the first of those
+// for the private calls of arm, whose numbers are from privateCall on. Slots
+// are in the order of the numbers.
+const (
+	maxCalls    = 1024
+	privateSlot = maxCalls - 16
+	privateCall = 0x0f0000
+)
+
+func slotOf(nr uint32) uint32 {
+	nr &^= syscalls.X32Bit
+	if nr >= privateCall {
+		return privateSlot + nr - privateCall
+	}
+	return nr
+}
+
+func numberOf(a Arch, slot uint32) uint32 {
+	if slot >= privateSlot {
+		return privateCall + slot - privateSlot
+	}
+	return slot | a.Bit()
+}
 
 // arch makes the rules of one ABI.
 func (r *resolver) arch(a Arch) ArchRules {
 	rules := ArchRules{Arch: a, ArgBits: 32}
-	if a == X86_64 {
+	if a.Is64() {
 		rules.ArgBits = 64
 	}
 	uses := make([]use, 1, len(r.named)+1)
 	var first, last [maxCalls]int32
 	calls := 0
 	add := func(nr uint32, u use) {
-		nr %= maxCalls
+		slot := slotOf(nr)
 		uses = append(uses, u)
 		at := int32(len(uses) - 1)
-		if first[nr] == 0 {
-			first[nr] = at
+		if first[slot] == 0 {
+			first[slot] = at
 			calls++
 		} else {
-			uses[last[nr]].next = at
+			uses[last[slot]].next = at
 		}
-		last[nr] = at
+		last[slot] = at
 	}
 	newest := uint32(0)
 	for _, n := range r.named {
 		nr, ok := n.call.Number(a)
 		if ok {
-			newest = max(newest, nr)
+			if slotOf(nr) < privateSlot {
+				newest = max(newest, nr)
+			}
 			if !n.skip {
 				add(nr, use{rule: int32(n.rule), selector: -1})
 			}
@@ -235,13 +258,14 @@ func (r *resolver) arch(a Arch) ArchRules {
 	}
 	rules.Calls = make([]CallRules, 0, calls)
 	arena := make([]Rule, 0, len(uses))
-	for nr := range uint32(syscalls.Limit(a)) {
-		if first[nr] == 0 {
+	for slot, head := range first {
+		if head == 0 {
 			continue
 		}
 		start := len(arena)
-		arena = r.call(arena, uses, first[nr], a, nr)
-		rules.Calls = append(rules.Calls, CallRules{nr | a.Bit(), arena[start:len(arena):len(arena)]})
+		nr := numberOf(a, uint32(slot))
+		arena = r.call(arena, uses, head, a, nr)
+		rules.Calls = append(rules.Calls, CallRules{nr, arena[start:len(arena):len(arena)]})
 	}
 	return rules
 }
@@ -255,7 +279,7 @@ func (r *resolver) call(list []Rule, uses []use, first int32, a Arch, nr uint32)
 		if u.selector < 0 && len(rule.Args) == 0 {
 			for other := first; other != 0; other = uses[other].next {
 				if r.profile.Syscalls[uses[other].rule].Action != rule.Action {
-					name, _ := syscalls.Name(a, nr|a.Bit())
+					name, _ := syscalls.Name(a, nr)
 					r.note(Note{Kind: NoteShadowed, Rule: int(uses[other].rule), Name: name, Arch: a, By: int(u.rule)})
 				}
 			}
@@ -296,7 +320,7 @@ func repeats(args []Condition) bool {
 // conditions returns args as ABI a compares them: on one of 32 bits a negative
 // number, which is extended to 64 bits in the profile, means its low half.
 func conditions(args []Condition, a Arch) []Condition {
-	if a == X86_64 || !slices.ContainsFunc(args, func(c Condition) bool { return c.Value>>32 != 0 || c.ValueTwo>>32 != 0 }) {
+	if a.Is64() || !slices.ContainsFunc(args, func(c Condition) bool { return c.Value>>32 != 0 || c.ValueTwo>>32 != 0 }) {
 		return args
 	}
 	narrow := slices.Clone(args)

@@ -107,6 +107,12 @@ func (a Arch) Audit() uint32 {
 	return 0
 }
 
+// Is64 reports whether the arguments of a's calls are registers of 64 bits. On
+// x32 they are too, but programs see 32 bits.
+func (a Arch) Is64() bool {
+	return a < archs && archTable[a].audit&(audit64|auditN) == audit64 && a != X32
+}
+
 // HasTable reports whether this package has the numbers of a.
 func (a Arch) HasTable() bool { return a < tables }
 
@@ -118,6 +124,10 @@ func Native() (Arch, bool) {
 		return X86_64, true
 	case "386":
 		return I386, true
+	case "arm":
+		return ARM, true
+	case "arm64":
+		return AARCH64, true
 	}
 	return 0, false
 }

@@ -1,5 +1,5 @@
 // Package syscalls has the names and numbers of Linux system calls: tables for
-// x86-64, i386 and x32, and the names alone for every other architecture, so
+// x86-64, i386, x32, arm and arm64, and the names alone for every other architecture, so
 // that a name which exists elsewhere can be told from a misspelt one.
 //
 // The tables need no work at start-up. They are generated; see gen.go.
@@ -22,7 +22,14 @@ const X32Bit = 1 << 30
 
 // tables is the number of architectures that have a table: the first ones of
 // the list of [Arch].
-const tables = 3
+const tables = 5
+
+// arm's private calls are numbered from armPrivate on and stand in the table
+// from armSlot on.
+const (
+	armPrivate = 0x0f0001
+	armSlot    = 512
+)
 
 // Call is a system call by its name. The zero Call is none.
 type Call struct{ index uint16 } // one more than the index in names
@@ -45,11 +52,32 @@ func (c Call) Number(a Arch) (uint32, bool) {
 	if a >= tables {
 		return 0, false
 	}
-	n := numbers[c.index-1][a]
-	if n < 0 {
+	slot := numbers[c.index-1][a]
+	if slot < 0 {
 		return 0, false
 	}
-	return uint32(n) | a.Bit(), true
+	return a.number(uint32(slot)), true
+}
+
+// number returns the number of the call at a place of a's table.
+func (a Arch) number(slot uint32) uint32 {
+	if a == ARM && slot >= armSlot {
+		return armPrivate + slot - armSlot
+	}
+	return slot | a.Bit()
+}
+
+// slot returns the place of a number in a's table, which may be beyond its end.
+func (a Arch) slot(nr uint32) uint32 {
+	switch {
+	case a == X32:
+		return nr ^ X32Bit // without the bit: beyond the end
+	case a == ARM && nr >= armPrivate:
+		return nr - armPrivate + armSlot
+	case a == ARM && nr >= armSlot:
+		return 1 << 31
+	}
+	return nr
 }
 
 // Number returns the number of the named call on a; see [Call.Number].
@@ -64,33 +92,23 @@ func Number(a Arch, name string) (uint32, bool) {
 // Name returns the name of call number nr on a, where the numbers of x32 have
 // [X32Bit].
 func Name(a Arch, nr uint32) (string, bool) {
-	if a.Bit() != 0 {
-		if nr&X32Bit == 0 {
-			return "", false
-		}
-		nr &^= X32Bit
-	}
-	table := a.table()
-	if uint64(nr) >= uint64(len(table)) || table[nr] == 0 {
+	table, slot := a.table(), a.slot(nr)
+	if uint64(slot) >= uint64(len(table)) || table[slot] == 0 {
 		return "", false
 	}
-	return names[table[nr]-1], true
+	return names[table[slot]-1], true
 }
 
 // All yields the calls of a in the order of their numbers.
 func All(a Arch) iter.Seq2[uint32, string] {
 	return func(yield func(uint32, string) bool) {
-		for n, index := range a.table() {
-			if index != 0 && !yield(uint32(n)|a.Bit(), names[index-1]) {
+		for slot, index := range a.table() {
+			if index != 0 && !yield(a.number(uint32(slot)), names[index-1]) {
 				return
 			}
 		}
 	}
 }
-
-// Limit returns a number above those of all calls of a, without [X32Bit], or 0
-// for an architecture without a table.
-func Limit(a Arch) int { return len(a.table()) }
 
 // Known reports whether name is a system call on any Linux architecture.
 func Known(name string) bool {
@@ -112,7 +130,7 @@ func (a Arch) Bit() uint32 {
 	return 0
 }
 
-// table returns, by number, one more than the index in names, or 0.
+// table returns, by place, one more than the index in names, or 0.
 func (a Arch) table() []uint16 {
 	switch a {
 	case X86_64:
@@ -121,6 +139,10 @@ func (a Arch) table() []uint16 {
 		return i386[:]
 	case X32:
 		return x32[:]
+	case ARM:
+		return arm[:]
+	case AARCH64:
+		return aarch64[:]
 	}
 	return nil
 }

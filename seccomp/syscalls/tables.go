@@ -16,7 +16,6 @@ var names = [...]string{
 	"afs_syscall",
 	"alarm",
 	"arch_prctl",
-	"arch_specific_syscall",
 	"arm_fadvise64_64",
 	"arm_sync_file_range",
 	"bdflush",
@@ -468,7 +467,6 @@ var names = [...]string{
 	"syncfs",
 	"sys_debug_setcontext",
 	"syscall",
-	"syscall_mask",
 	"sysfs",
 	"sysinfo",
 	"syslog",
@@ -534,641 +532,711 @@ var names = [...]string{
 	"writev",
 }
 
-// numbers has, for each of names, its numbers on x86-64, i386 and x32, or -1.
+// numbers has, for each of names, its place in the table of each
+// architecture, or -1.
 var numbers = [len(names)][tables]int16{
-	{-1, 140, -1},   // _llseek
-	{-1, 142, -1},   // _newselect
-	{156, 149, -1},  // _sysctl
-	{43, -1, 43},    // accept
-	{288, 364, 288}, // accept4
-	{21, 33, 21},    // access
-	{163, 51, 163},  // acct
-	{248, 286, 248}, // add_key
-	{159, 124, 159}, // adjtimex
-	{183, 137, 183}, // afs_syscall
-	{37, 27, 37},    // alarm
-	{158, 384, 158}, // arch_prctl
-	{-1, -1, -1},    // arch_specific_syscall
-	{-1, -1, -1},    // arm_fadvise64_64
-	{-1, -1, -1},    // arm_sync_file_range
-	{-1, 134, -1},   // bdflush
-	{49, 361, 49},   // bind
-	{321, 357, 321}, // bpf
-	{-1, 17, -1},    // break
-	{-1, -1, -1},    // breakpoint
-	{12, 45, 12},    // brk
-	{-1, -1, -1},    // cachectl
-	{-1, -1, -1},    // cacheflush
-	{451, 451, 451}, // cachestat
-	{125, 184, 125}, // capget
-	{126, 185, 126}, // capset
-	{80, 12, 80},    // chdir
-	{90, 15, 90},    // chmod
-	{92, 182, 92},   // chown
-	{-1, 212, -1},   // chown32
-	{161, 61, 161},  // chroot
-	{305, 343, 305}, // clock_adjtime
-	{-1, 405, -1},   // clock_adjtime64
-	{229, 266, 229}, // clock_getres
-	{-1, 406, -1},   // clock_getres_time64
-	{228, 265, 228}, // clock_gettime
-	{-1, 403, -1},   // clock_gettime64
-	{230, 267, 230}, // clock_nanosleep
-	{-1, 407, -1},   // clock_nanosleep_time64
-	{227, 264, 227}, // clock_settime
-	{-1, 404, -1},   // clock_settime64
-	{56, 120, 56},   // clone
-	{435, 435, 435}, // clone3
-	{3, 6, 3},       // close
-	{436, 436, 436}, // close_range
-	{42, 362, 42},   // connect
-	{326, 377, 326}, // copy_file_range
-	{85, 8, 85},     // creat
-	{174, 127, -1},  // create_module
-	{176, 129, 176}, // delete_module
-	{32, 41, 32},    // dup
-	{33, 63, 33},    // dup2
-	{292, 330, 292}, // dup3
-	{213, 254, 213}, // epoll_create
-	{291, 329, 291}, // epoll_create1
-	{233, 255, 233}, // epoll_ctl
-	{214, -1, -1},   // epoll_ctl_old
-	{281, 319, 281}, // epoll_pwait
-	{441, 441, 441}, // epoll_pwait2
-	{232, 256, 232}, // epoll_wait
-	{215, -1, -1},   // epoll_wait_old
-	{284, 323, 284}, // eventfd
-	{290, 328, 290}, // eventfd2
-	{-1, -1, -1},    // execv
-	{59, 11, 520},   // execve
-	{322, 358, 545}, // execveat
-	{60, 1, 60},     // exit
-	{231, 252, 231}, // exit_group
-	{269, 307, 269}, // faccessat
-	{439, 439, 439}, // faccessat2
-	{221, 250, 221}, // fadvise64
-	{-1, 272, -1},   // fadvise64_64
-	{285, 324, 285}, // fallocate
-	{300, 338, 300}, // fanotify_init
-	{301, 339, 301}, // fanotify_mark
-	{81, 133, 81},   // fchdir
-	{91, 94, 91},    // fchmod
-	{268, 306, 268}, // fchmodat
-	{452, 452, 452}, // fchmodat2
-	{93, 95, 93},    // fchown
-	{-1, 207, -1},   // fchown32
-	{260, 298, 260}, // fchownat
-	{72, 55, 72},    // fcntl
-	{-1, 221, -1},   // fcntl64
-	{75, 148, 75},   // fdatasync
-	{193, 231, 193}, // fgetxattr
-	{468, 468, 468}, // file_getattr
-	{469, 469, 469}, // file_setattr
-	{313, 350, 313}, // finit_module
-	{196, 234, 196}, // flistxattr
-	{73, 143, 73},   // flock
-	{57, 2, 57},     // fork
-	{199, 237, 199}, // fremovexattr
-	{431, 431, 431}, // fsconfig
-	{190, 228, 190}, // fsetxattr
-	{432, 432, 432}, // fsmount
-	{430, 430, 430}, // fsopen
-	{433, 433, 433}, // fspick
-	{5, 108, 5},     // fstat
-	{-1, 197, -1},   // fstat64
-	{-1, 300, -1},   // fstatat64
-	{138, 100, 138}, // fstatfs
-	{-1, 269, -1},   // fstatfs64
-	{74, 118, 74},   // fsync
-	{-1, 35, -1},    // ftime
-	{77, 93, 77},    // ftruncate
-	{-1, 194, -1},   // ftruncate64
-	{202, 240, 202}, // futex
-	{456, 456, 456}, // futex_requeue
-	{-1, 422, -1},   // futex_time64
-	{455, 455, 455}, // futex_wait
-	{449, 449, 449}, // futex_waitv
-	{454, 454, 454}, // futex_wake
-	{261, 299, 261}, // futimesat
-	{177, 130, -1},  // get_kernel_syms
-	{239, 275, 239}, // get_mempolicy
-	{274, 312, 531}, // get_robust_list
-	{211, 244, -1},  // get_thread_area
-	{-1, -1, -1},    // get_tls
-	{309, 318, 309}, // getcpu
-	{79, 183, 79},   // getcwd
-	{78, 141, 78},   // getdents
-	{217, 220, 217}, // getdents64
-	{-1, -1, -1},    // getdomainname
-	{108, 50, 108},  // getegid
-	{-1, 202, -1},   // getegid32
-	{107, 49, 107},  // geteuid
-	{-1, 201, -1},   // geteuid32
-	{104, 47, 104},  // getgid
-	{-1, 200, -1},   // getgid32
-	{115, 80, 115},  // getgroups
-	{-1, 205, -1},   // getgroups32
-	{36, 105, 36},   // getitimer
-	{-1, -1, -1},    // getpagesize
-	{52, 368, 52},   // getpeername
-	{121, 132, 121}, // getpgid
-	{111, 65, 111},  // getpgrp
-	{39, 20, 39},    // getpid
-	{181, 188, 181}, // getpmsg
-	{110, 64, 110},  // getppid
-	{140, 96, 140},  // getpriority
-	{318, 355, 318}, // getrandom
-	{120, 171, 120}, // getresgid
-	{-1, 211, -1},   // getresgid32
-	{118, 165, 118}, // getresuid
-	{-1, 209, -1},   // getresuid32
-	{97, 76, 97},    // getrlimit
-	{98, 77, 98},    // getrusage
-	{124, 147, 124}, // getsid
-	{51, 367, 51},   // getsockname
-	{55, 365, 542},  // getsockopt
-	{186, 224, 186}, // gettid
-	{96, 78, 96},    // gettimeofday
-	{102, 24, 102},  // getuid
-	{-1, 199, -1},   // getuid32
-	{191, 229, 191}, // getxattr
-	{464, 464, 464}, // getxattrat
-	{-1, 32, -1},    // gtty
-	{-1, 112, -1},   // idle
-	{175, 128, 175}, // init_module
-	{254, 292, 254}, // inotify_add_watch
-	{253, 291, 253}, // inotify_init
-	{294, 332, 294}, // inotify_init1
-	{255, 293, 255}, // inotify_rm_watch
-	{210, 249, 210}, // io_cancel
-	{207, 246, 207}, // io_destroy
-	{208, 247, 208}, // io_getevents
-	{333, 385, 333}, // io_pgetevents
-	{-1, 416, -1},   // io_pgetevents_time64
-	{206, 245, 543}, // io_setup
-	{209, 248, 544}, // io_submit
-	{426, 426, 426}, // io_uring_enter
-	{427, 427, 427}, // io_uring_register
-	{425, 425, 425}, // io_uring_setup
-	{16, 54, 514},   // ioctl
-	{173, 101, 173}, // ioperm
-	{172, 110, 172}, // iopl
-	{252, 290, 252}, // ioprio_get
-	{251, 289, 251}, // ioprio_set
-	{-1, 117, -1},   // ipc
-	{312, 349, 312}, // kcmp
-	{-1, -1, -1},    // kern_features
-	{320, -1, 320},  // kexec_file_load
-	{246, 283, 528}, // kexec_load
-	{250, 288, 250}, // keyctl
-	{62, 37, 62},    // kill
-	{445, 445, 445}, // landlock_add_rule
-	{444, 444, 444}, // landlock_create_ruleset
-	{446, 446, 446}, // landlock_restrict_self
-	{94, 16, 94},    // lchown
-	{-1, 198, -1},   // lchown32
-	{192, 230, 192}, // lgetxattr
-	{86, 9, 86},     // link
-	{265, 303, 265}, // linkat
-	{50, 363, 50},   // listen
-	{458, 458, 458}, // listmount
-	{470, 470, 470}, // listns
-	{194, 232, 194}, // listxattr
-	{465, 465, 465}, // listxattrat
-	{195, 233, 195}, // llistxattr
-	{-1, 53, -1},    // lock
-	{212, 253, 212}, // lookup_dcookie
-	{198, 236, 198}, // lremovexattr
-	{8, 19, 8},      // lseek
-	{189, 227, 189}, // lsetxattr
-	{459, 459, 459}, // lsm_get_self_attr
-	{461, 461, 461}, // lsm_list_modules
-	{460, 460, 460}, // lsm_set_self_attr
-	{6, 107, 6},     // lstat
-	{-1, 196, -1},   // lstat64
-	{28, 219, 28},   // madvise
-	{453, 453, 453}, // map_shadow_stack
-	{237, 274, 237}, // mbind
-	{324, 375, 324}, // membarrier
-	{319, 356, 319}, // memfd_create
-	{447, 447, 447}, // memfd_secret
-	{-1, -1, -1},    // memory_ordering
-	{256, 294, 256}, // migrate_pages
-	{27, 218, 27},   // mincore
-	{83, 39, 83},    // mkdir
-	{258, 296, 258}, // mkdirat
-	{133, 14, 133},  // mknod
-	{259, 297, 259}, // mknodat
-	{149, 150, 149}, // mlock
-	{325, 376, 325}, // mlock2
-	{151, 152, 151}, // mlockall
-	{9, 90, 9},      // mmap
-	{-1, 192, -1},   // mmap2
-	{154, 123, 154}, // modify_ldt
-	{165, 21, 165},  // mount
-	{442, 442, 442}, // mount_setattr
-	{429, 429, 429}, // move_mount
-	{279, 317, 533}, // move_pages
-	{10, 125, 10},   // mprotect
-	{-1, 56, -1},    // mpx
-	{245, 282, 245}, // mq_getsetattr
-	{244, 281, 527}, // mq_notify
-	{240, 277, 240}, // mq_open
-	{243, 280, 243}, // mq_timedreceive
-	{-1, 419, -1},   // mq_timedreceive_time64
-	{242, 279, 242}, // mq_timedsend
-	{-1, 418, -1},   // mq_timedsend_time64
-	{241, 278, 241}, // mq_unlink
-	{25, 163, 25},   // mremap
-	{462, 462, 462}, // mseal
-	{71, 402, 71},   // msgctl
-	{68, 399, 68},   // msgget
-	{70, 401, 70},   // msgrcv
-	{69, 400, 69},   // msgsnd
-	{26, 144, 26},   // msync
-	{-1, -1, -1},    // multiplexer
-	{150, 151, 150}, // munlock
-	{152, 153, 152}, // munlockall
-	{11, 91, 11},    // munmap
-	{303, 341, 303}, // name_to_handle_at
-	{35, 162, 35},   // nanosleep
-	{262, -1, 262},  // newfstatat
-	{180, 169, -1},  // nfsservctl
-	{-1, 34, -1},    // nice
-	{-1, 28, -1},    // oldfstat
-	{-1, 84, -1},    // oldlstat
-	{-1, 59, -1},    // oldolduname
-	{-1, 18, -1},    // oldstat
-	{-1, 109, -1},   // olduname
-	{-1, -1, -1},    // oldwait4
-	{2, 5, 2},       // open
-	{304, 342, 304}, // open_by_handle_at
-	{428, 428, 428}, // open_tree
-	{467, 467, 467}, // open_tree_attr
-	{257, 295, 257}, // openat
-	{437, 437, 437}, // openat2
-	{34, 29, 34},    // pause
-	{-1, -1, -1},    // pciconfig_iobase
-	{-1, -1, -1},    // pciconfig_read
-	{-1, -1, -1},    // pciconfig_write
-	{298, 336, 298}, // perf_event_open
-	{-1, -1, -1},    // perfctr
-	{135, 136, 135}, // personality
-	{438, 438, 438}, // pidfd_getfd
-	{434, 434, 434}, // pidfd_open
-	{424, 424, 424}, // pidfd_send_signal
-	{22, 42, 22},    // pipe
-	{293, 331, 293}, // pipe2
-	{155, 217, 155}, // pivot_root
-	{330, 381, 330}, // pkey_alloc
-	{331, 382, 331}, // pkey_free
-	{329, 380, 329}, // pkey_mprotect
-	{7, 168, 7},     // poll
-	{271, 309, 271}, // ppoll
-	{-1, 414, -1},   // ppoll_time64
-	{157, 172, 157}, // prctl
-	{17, 180, 17},   // pread64
-	{295, 333, 534}, // preadv
-	{327, 378, 546}, // preadv2
-	{302, 340, 302}, // prlimit64
-	{440, 440, 440}, // process_madvise
-	{448, 448, 448}, // process_mrelease
-	{310, 347, 539}, // process_vm_readv
-	{311, 348, 540}, // process_vm_writev
-	{-1, 44, -1},    // prof
-	{-1, 98, -1},    // profil
-	{270, 308, 270}, // pselect6
-	{-1, 413, -1},   // pselect6_time64
-	{101, 26, 521},  // ptrace
-	{182, 189, 182}, // putpmsg
-	{18, 181, 18},   // pwrite64
-	{296, 334, 535}, // pwritev
-	{328, 379, 547}, // pwritev2
-	{178, 167, -1},  // query_module
-	{179, 131, 179}, // quotactl
-	{443, 443, 443}, // quotactl_fd
-	{0, 3, 0},       // read
-	{187, 225, 187}, // readahead
-	{-1, 89, -1},    // readdir
-	{89, 85, 89},    // readlink
-	{267, 305, 267}, // readlinkat
-	{19, 145, 515},  // readv
-	{169, 88, 169},  // reboot
-	{-1, -1, -1},    // recv
-	{45, 371, 517},  // recvfrom
-	{299, 337, 537}, // recvmmsg
-	{-1, 417, -1},   // recvmmsg_time64
-	{47, 372, 519},  // recvmsg
-	{216, 257, 216}, // remap_file_pages
-	{197, 235, 197}, // removexattr
-	{466, 466, 466}, // removexattrat
-	{82, 38, 82},    // rename
-	{264, 302, 264}, // renameat
-	{316, 353, 316}, // renameat2
-	{249, 287, 249}, // request_key
-	{-1, -1, -1},    // reserved177
-	{-1, -1, -1},    // reserved193
-	{-1, -1, -1},    // reserved221
-	{-1, -1, -1},    // reserved82
-	{219, 0, 219},   // restart_syscall
-	{-1, -1, -1},    // riscv_flush_icache
-	{-1, -1, -1},    // riscv_hwprobe
-	{84, 40, 84},    // rmdir
-	{334, 386, 334}, // rseq
-	{471, 471, 471}, // rseq_slice_yield
-	{13, 174, 512},  // rt_sigaction
-	{127, 176, 522}, // rt_sigpending
-	{14, 175, 14},   // rt_sigprocmask
-	{129, 178, 524}, // rt_sigqueueinfo
-	{15, 173, 513},  // rt_sigreturn
-	{130, 179, 130}, // rt_sigsuspend
-	{128, 177, 523}, // rt_sigtimedwait
-	{-1, 421, -1},   // rt_sigtimedwait_time64
-	{297, 335, 536}, // rt_tgsigqueueinfo
-	{-1, -1, -1},    // rtas
-	{-1, -1, -1},    // s390_guarded_storage
-	{-1, -1, -1},    // s390_pci_mmio_read
-	{-1, -1, -1},    // s390_pci_mmio_write
-	{-1, -1, -1},    // s390_runtime_instr
-	{-1, -1, -1},    // s390_sthyi
-	{-1, -1, -1},    // sched_get_affinity
-	{146, 159, 146}, // sched_get_priority_max
-	{147, 160, 147}, // sched_get_priority_min
-	{204, 242, 204}, // sched_getaffinity
-	{315, 352, 315}, // sched_getattr
-	{143, 155, 143}, // sched_getparam
-	{145, 157, 145}, // sched_getscheduler
-	{148, 161, 148}, // sched_rr_get_interval
-	{-1, 423, -1},   // sched_rr_get_interval_time64
-	{-1, -1, -1},    // sched_set_affinity
-	{203, 241, 203}, // sched_setaffinity
-	{314, 351, 314}, // sched_setattr
-	{142, 154, 142}, // sched_setparam
-	{144, 156, 144}, // sched_setscheduler
-	{24, 158, 24},   // sched_yield
-	{317, 354, 317}, // seccomp
-	{185, -1, 185},  // security
-	{23, 82, 23},    // select
-	{66, 394, 66},   // semctl
-	{64, 393, 64},   // semget
-	{65, -1, 65},    // semop
-	{220, -1, 220},  // semtimedop
-	{-1, 420, -1},   // semtimedop_time64
-	{-1, -1, -1},    // send
-	{40, 187, 40},   // sendfile
-	{-1, 239, -1},   // sendfile64
-	{307, 345, 538}, // sendmmsg
-	{46, 370, 518},  // sendmsg
-	{44, 369, 44},   // sendto
-	{238, 276, 238}, // set_mempolicy
-	{450, 450, 450}, // set_mempolicy_home_node
-	{273, 311, 530}, // set_robust_list
-	{205, 243, -1},  // set_thread_area
-	{218, 258, 218}, // set_tid_address
-	{-1, -1, -1},    // set_tls
-	{171, 121, 171}, // setdomainname
-	{123, 139, 123}, // setfsgid
-	{-1, 216, -1},   // setfsgid32
-	{122, 138, 122}, // setfsuid
-	{-1, 215, -1},   // setfsuid32
-	{106, 46, 106},  // setgid
-	{-1, 214, -1},   // setgid32
-	{116, 81, 116},  // setgroups
-	{-1, 206, -1},   // setgroups32
-	{170, 74, 170},  // sethostname
-	{38, 104, 38},   // setitimer
-	{308, 346, 308}, // setns
-	{109, 57, 109},  // setpgid
-	{141, 97, 141},  // setpriority
-	{114, 71, 114},  // setregid
-	{-1, 204, -1},   // setregid32
-	{119, 170, 119}, // setresgid
-	{-1, 210, -1},   // setresgid32
-	{117, 164, 117}, // setresuid
-	{-1, 208, -1},   // setresuid32
-	{113, 70, 113},  // setreuid
-	{-1, 203, -1},   // setreuid32
-	{160, 75, 160},  // setrlimit
-	{112, 66, 112},  // setsid
-	{54, 366, 541},  // setsockopt
-	{164, 79, 164},  // settimeofday
-	{105, 23, 105},  // setuid
-	{-1, 213, -1},   // setuid32
-	{-1, -1, -1},    // setup
-	{188, 226, 188}, // setxattr
-	{463, 463, 463}, // setxattrat
-	{-1, 68, -1},    // sgetmask
-	{30, 397, 30},   // shmat
-	{31, 396, 31},   // shmctl
-	{67, 398, 67},   // shmdt
-	{29, 395, 29},   // shmget
-	{48, 373, 48},   // shutdown
-	{-1, 67, -1},    // sigaction
-	{131, 186, 525}, // sigaltstack
-	{-1, 48, -1},    // signal
-	{282, 321, 282}, // signalfd
-	{289, 327, 289}, // signalfd4
-	{-1, 73, -1},    // sigpending
-	{-1, 126, -1},   // sigprocmask
-	{-1, 119, -1},   // sigreturn
-	{-1, 72, -1},    // sigsuspend
-	{41, 359, 41},   // socket
-	{-1, 102, -1},   // socketcall
-	{53, 360, 53},   // socketpair
-	{275, 313, 275}, // splice
-	{-1, -1, -1},    // spu_create
-	{-1, -1, -1},    // spu_run
-	{-1, 69, -1},    // ssetmask
-	{4, 106, 4},     // stat
-	{-1, 195, -1},   // stat64
-	{137, 99, 137},  // statfs
-	{-1, 268, -1},   // statfs64
-	{457, 457, 457}, // statmount
-	{332, 383, 332}, // statx
-	{-1, 25, -1},    // stime
-	{-1, 31, -1},    // stty
-	{-1, -1, -1},    // subpage_prot
-	{-1, -1, -1},    // swapcontext
-	{168, 115, 168}, // swapoff
-	{167, 87, 167},  // swapon
-	{-1, -1, -1},    // switch_endian
-	{88, 83, 88},    // symlink
-	{266, 304, 266}, // symlinkat
-	{162, 36, 162},  // sync
-	{277, 314, 277}, // sync_file_range
-	{-1, -1, -1},    // sync_file_range2
-	{306, 344, 306}, // syncfs
-	{-1, -1, -1},    // sys_debug_setcontext
-	{-1, -1, -1},    // syscall
-	{-1, -1, -1},    // syscall_mask
-	{139, 135, 139}, // sysfs
-	{99, 116, 99},   // sysinfo
-	{103, 103, 103}, // syslog
-	{-1, -1, -1},    // sysmips
-	{276, 315, 276}, // tee
-	{234, 270, 234}, // tgkill
-	{201, 13, 201},  // time
-	{222, 259, 526}, // timer_create
-	{226, 263, 226}, // timer_delete
-	{225, 262, 225}, // timer_getoverrun
-	{224, 261, 224}, // timer_gettime
-	{-1, 408, -1},   // timer_gettime64
-	{223, 260, 223}, // timer_settime
-	{-1, 409, -1},   // timer_settime64
-	{-1, -1, -1},    // timerfd
-	{283, 322, 283}, // timerfd_create
-	{287, 326, 287}, // timerfd_gettime
-	{-1, 410, -1},   // timerfd_gettime64
-	{286, 325, 286}, // timerfd_settime
-	{-1, 411, -1},   // timerfd_settime64
-	{100, 43, 100},  // times
-	{200, 238, 200}, // tkill
-	{76, 92, 76},    // truncate
-	{-1, 193, -1},   // truncate64
-	{184, -1, 184},  // tuxcall
-	{-1, 191, -1},   // ugetrlimit
-	{-1, 58, -1},    // ulimit
-	{95, 60, 95},    // umask
-	{-1, 22, -1},    // umount
-	{166, 52, 166},  // umount2
-	{63, 122, 63},   // uname
-	{87, 10, 87},    // unlink
-	{263, 301, 263}, // unlinkat
-	{272, 310, 272}, // unshare
-	{-1, -1, -1},    // unused109
-	{-1, -1, -1},    // unused150
-	{-1, -1, -1},    // unused18
-	{-1, -1, -1},    // unused28
-	{-1, -1, -1},    // unused59
-	{-1, -1, -1},    // unused84
-	{336, -1, 336},  // uprobe
-	{335, -1, 335},  // uretprobe
-	{134, 86, -1},   // uselib
-	{323, 374, 323}, // userfaultfd
-	{-1, -1, -1},    // usr26
-	{-1, -1, -1},    // usr32
-	{136, 62, 136},  // ustat
-	{132, 30, 132},  // utime
-	{280, 320, 280}, // utimensat
-	{-1, 412, -1},   // utimensat_time64
-	{235, 271, 235}, // utimes
-	{-1, -1, -1},    // utrap_install
-	{58, 190, 58},   // vfork
-	{153, 111, 153}, // vhangup
-	{-1, 166, -1},   // vm86
-	{-1, 113, -1},   // vm86old
-	{278, 316, 532}, // vmsplice
-	{236, 273, -1},  // vserver
-	{61, 114, 61},   // wait4
-	{247, 284, 529}, // waitid
-	{-1, 7, -1},     // waitpid
-	{1, 4, 1},       // write
-	{20, 146, 516},  // writev
+	{-1, 140, -1, 140, -1},    // _llseek
+	{-1, 142, -1, 142, -1},    // _newselect
+	{156, 149, -1, 149, -1},   // _sysctl
+	{43, -1, 43, 285, 202},    // accept
+	{288, 364, 288, 366, 242}, // accept4
+	{21, 33, 21, 33, -1},      // access
+	{163, 51, 163, 51, 89},    // acct
+	{248, 286, 248, 309, 217}, // add_key
+	{159, 124, 159, 124, 171}, // adjtimex
+	{183, 137, 183, -1, -1},   // afs_syscall
+	{37, 27, 37, -1, -1},      // alarm
+	{158, 384, 158, -1, -1},   // arch_prctl
+	{-1, -1, -1, 270, -1},     // arm_fadvise64_64
+	{-1, -1, -1, 341, -1},     // arm_sync_file_range
+	{-1, 134, -1, 134, -1},    // bdflush
+	{49, 361, 49, 282, 200},   // bind
+	{321, 357, 321, 386, 280}, // bpf
+	{-1, 17, -1, -1, -1},      // break
+	{-1, -1, -1, 512, -1},     // breakpoint
+	{12, 45, 12, 45, 214},     // brk
+	{-1, -1, -1, -1, -1},      // cachectl
+	{-1, -1, -1, 513, -1},     // cacheflush
+	{451, 451, 451, 451, 451}, // cachestat
+	{125, 184, 125, 184, 90},  // capget
+	{126, 185, 126, 185, 91},  // capset
+	{80, 12, 80, 12, 49},      // chdir
+	{90, 15, 90, 15, -1},      // chmod
+	{92, 182, 92, 182, -1},    // chown
+	{-1, 212, -1, 212, -1},    // chown32
+	{161, 61, 161, 61, 51},    // chroot
+	{305, 343, 305, 372, 266}, // clock_adjtime
+	{-1, 405, -1, 405, -1},    // clock_adjtime64
+	{229, 266, 229, 264, 114}, // clock_getres
+	{-1, 406, -1, 406, -1},    // clock_getres_time64
+	{228, 265, 228, 263, 113}, // clock_gettime
+	{-1, 403, -1, 403, -1},    // clock_gettime64
+	{230, 267, 230, 265, 115}, // clock_nanosleep
+	{-1, 407, -1, 407, -1},    // clock_nanosleep_time64
+	{227, 264, 227, 262, 112}, // clock_settime
+	{-1, 404, -1, 404, -1},    // clock_settime64
+	{56, 120, 56, 120, 220},   // clone
+	{435, 435, 435, 435, 435}, // clone3
+	{3, 6, 3, 6, 57},          // close
+	{436, 436, 436, 436, 436}, // close_range
+	{42, 362, 42, 283, 203},   // connect
+	{326, 377, 326, 391, 285}, // copy_file_range
+	{85, 8, 85, 8, -1},        // creat
+	{174, 127, -1, -1, -1},    // create_module
+	{176, 129, 176, 129, 106}, // delete_module
+	{32, 41, 32, 41, 23},      // dup
+	{33, 63, 33, 63, -1},      // dup2
+	{292, 330, 292, 358, 24},  // dup3
+	{213, 254, 213, 250, -1},  // epoll_create
+	{291, 329, 291, 357, 20},  // epoll_create1
+	{233, 255, 233, 251, 21},  // epoll_ctl
+	{214, -1, -1, -1, -1},     // epoll_ctl_old
+	{281, 319, 281, 346, 22},  // epoll_pwait
+	{441, 441, 441, 441, 441}, // epoll_pwait2
+	{232, 256, 232, 252, -1},  // epoll_wait
+	{215, -1, -1, -1, -1},     // epoll_wait_old
+	{284, 323, 284, 351, -1},  // eventfd
+	{290, 328, 290, 356, 19},  // eventfd2
+	{-1, -1, -1, -1, -1},      // execv
+	{59, 11, 520, 11, 221},    // execve
+	{322, 358, 545, 387, 281}, // execveat
+	{60, 1, 60, 1, 93},        // exit
+	{231, 252, 231, 248, 94},  // exit_group
+	{269, 307, 269, 334, 48},  // faccessat
+	{439, 439, 439, 439, 439}, // faccessat2
+	{221, 250, 221, -1, 223},  // fadvise64
+	{-1, 272, -1, -1, -1},     // fadvise64_64
+	{285, 324, 285, 352, 47},  // fallocate
+	{300, 338, 300, 367, 262}, // fanotify_init
+	{301, 339, 301, 368, 263}, // fanotify_mark
+	{81, 133, 81, 133, 50},    // fchdir
+	{91, 94, 91, 94, 52},      // fchmod
+	{268, 306, 268, 333, 53},  // fchmodat
+	{452, 452, 452, 452, 452}, // fchmodat2
+	{93, 95, 93, 95, 55},      // fchown
+	{-1, 207, -1, 207, -1},    // fchown32
+	{260, 298, 260, 325, 54},  // fchownat
+	{72, 55, 72, 55, 25},      // fcntl
+	{-1, 221, -1, 221, -1},    // fcntl64
+	{75, 148, 75, 148, 83},    // fdatasync
+	{193, 231, 193, 231, 10},  // fgetxattr
+	{468, 468, 468, 468, 468}, // file_getattr
+	{469, 469, 469, 469, 469}, // file_setattr
+	{313, 350, 313, 379, 273}, // finit_module
+	{196, 234, 196, 234, 13},  // flistxattr
+	{73, 143, 73, 143, 32},    // flock
+	{57, 2, 57, 2, -1},        // fork
+	{199, 237, 199, 237, 16},  // fremovexattr
+	{431, 431, 431, 431, 431}, // fsconfig
+	{190, 228, 190, 228, 7},   // fsetxattr
+	{432, 432, 432, 432, 432}, // fsmount
+	{430, 430, 430, 430, 430}, // fsopen
+	{433, 433, 433, 433, 433}, // fspick
+	{5, 108, 5, 108, 80},      // fstat
+	{-1, 197, -1, 197, -1},    // fstat64
+	{-1, 300, -1, 327, -1},    // fstatat64
+	{138, 100, 138, 100, 44},  // fstatfs
+	{-1, 269, -1, 267, -1},    // fstatfs64
+	{74, 118, 74, 118, 82},    // fsync
+	{-1, 35, -1, -1, -1},      // ftime
+	{77, 93, 77, 93, 46},      // ftruncate
+	{-1, 194, -1, 194, -1},    // ftruncate64
+	{202, 240, 202, 240, 98},  // futex
+	{456, 456, 456, 456, 456}, // futex_requeue
+	{-1, 422, -1, 422, -1},    // futex_time64
+	{455, 455, 455, 455, 455}, // futex_wait
+	{449, 449, 449, 449, 449}, // futex_waitv
+	{454, 454, 454, 454, 454}, // futex_wake
+	{261, 299, 261, 326, -1},  // futimesat
+	{177, 130, -1, -1, -1},    // get_kernel_syms
+	{239, 275, 239, 320, 236}, // get_mempolicy
+	{274, 312, 531, 339, 100}, // get_robust_list
+	{211, 244, -1, -1, -1},    // get_thread_area
+	{-1, -1, -1, 517, -1},     // get_tls
+	{309, 318, 309, 345, 168}, // getcpu
+	{79, 183, 79, 183, 17},    // getcwd
+	{78, 141, 78, 141, -1},    // getdents
+	{217, 220, 217, 217, 61},  // getdents64
+	{-1, -1, -1, -1, -1},      // getdomainname
+	{108, 50, 108, 50, 177},   // getegid
+	{-1, 202, -1, 202, -1},    // getegid32
+	{107, 49, 107, 49, 175},   // geteuid
+	{-1, 201, -1, 201, -1},    // geteuid32
+	{104, 47, 104, 47, 176},   // getgid
+	{-1, 200, -1, 200, -1},    // getgid32
+	{115, 80, 115, 80, 158},   // getgroups
+	{-1, 205, -1, 205, -1},    // getgroups32
+	{36, 105, 36, 105, 102},   // getitimer
+	{-1, -1, -1, -1, -1},      // getpagesize
+	{52, 368, 52, 287, 205},   // getpeername
+	{121, 132, 121, 132, 155}, // getpgid
+	{111, 65, 111, 65, -1},    // getpgrp
+	{39, 20, 39, 20, 172},     // getpid
+	{181, 188, 181, -1, -1},   // getpmsg
+	{110, 64, 110, 64, 173},   // getppid
+	{140, 96, 140, 96, 141},   // getpriority
+	{318, 355, 318, 384, 278}, // getrandom
+	{120, 171, 120, 171, 150}, // getresgid
+	{-1, 211, -1, 211, -1},    // getresgid32
+	{118, 165, 118, 165, 148}, // getresuid
+	{-1, 209, -1, 209, -1},    // getresuid32
+	{97, 76, 97, -1, 163},     // getrlimit
+	{98, 77, 98, 77, 165},     // getrusage
+	{124, 147, 124, 147, 156}, // getsid
+	{51, 367, 51, 286, 204},   // getsockname
+	{55, 365, 542, 295, 209},  // getsockopt
+	{186, 224, 186, 224, 178}, // gettid
+	{96, 78, 96, 78, 169},     // gettimeofday
+	{102, 24, 102, 24, 174},   // getuid
+	{-1, 199, -1, 199, -1},    // getuid32
+	{191, 229, 191, 229, 8},   // getxattr
+	{464, 464, 464, 464, 464}, // getxattrat
+	{-1, 32, -1, -1, -1},      // gtty
+	{-1, 112, -1, -1, -1},     // idle
+	{175, 128, 175, 128, 105}, // init_module
+	{254, 292, 254, 317, 27},  // inotify_add_watch
+	{253, 291, 253, 316, -1},  // inotify_init
+	{294, 332, 294, 360, 26},  // inotify_init1
+	{255, 293, 255, 318, 28},  // inotify_rm_watch
+	{210, 249, 210, 247, 3},   // io_cancel
+	{207, 246, 207, 244, 1},   // io_destroy
+	{208, 247, 208, 245, 4},   // io_getevents
+	{333, 385, 333, 399, 292}, // io_pgetevents
+	{-1, 416, -1, 416, -1},    // io_pgetevents_time64
+	{206, 245, 543, 243, 0},   // io_setup
+	{209, 248, 544, 246, 2},   // io_submit
+	{426, 426, 426, 426, 426}, // io_uring_enter
+	{427, 427, 427, 427, 427}, // io_uring_register
+	{425, 425, 425, 425, 425}, // io_uring_setup
+	{16, 54, 514, 54, 29},     // ioctl
+	{173, 101, 173, -1, -1},   // ioperm
+	{172, 110, 172, -1, -1},   // iopl
+	{252, 290, 252, 315, 31},  // ioprio_get
+	{251, 289, 251, 314, 30},  // ioprio_set
+	{-1, 117, -1, -1, -1},     // ipc
+	{312, 349, 312, 378, 272}, // kcmp
+	{-1, -1, -1, -1, -1},      // kern_features
+	{320, -1, 320, 401, 294},  // kexec_file_load
+	{246, 283, 528, 347, 104}, // kexec_load
+	{250, 288, 250, 311, 219}, // keyctl
+	{62, 37, 62, 37, 129},     // kill
+	{445, 445, 445, 445, 445}, // landlock_add_rule
+	{444, 444, 444, 444, 444}, // landlock_create_ruleset
+	{446, 446, 446, 446, 446}, // landlock_restrict_self
+	{94, 16, 94, 16, -1},      // lchown
+	{-1, 198, -1, 198, -1},    // lchown32
+	{192, 230, 192, 230, 9},   // lgetxattr
+	{86, 9, 86, 9, -1},        // link
+	{265, 303, 265, 330, 37},  // linkat
+	{50, 363, 50, 284, 201},   // listen
+	{458, 458, 458, 458, 458}, // listmount
+	{470, 470, 470, 470, 470}, // listns
+	{194, 232, 194, 232, 11},  // listxattr
+	{465, 465, 465, 465, 465}, // listxattrat
+	{195, 233, 195, 233, 12},  // llistxattr
+	{-1, 53, -1, -1, -1},      // lock
+	{212, 253, 212, 249, 18},  // lookup_dcookie
+	{198, 236, 198, 236, 15},  // lremovexattr
+	{8, 19, 8, 19, 62},        // lseek
+	{189, 227, 189, 227, 6},   // lsetxattr
+	{459, 459, 459, 459, 459}, // lsm_get_self_attr
+	{461, 461, 461, 461, 461}, // lsm_list_modules
+	{460, 460, 460, 460, 460}, // lsm_set_self_attr
+	{6, 107, 6, 107, -1},      // lstat
+	{-1, 196, -1, 196, -1},    // lstat64
+	{28, 219, 28, 220, 233},   // madvise
+	{453, 453, -1, 453, 453},  // map_shadow_stack
+	{237, 274, 237, 319, 235}, // mbind
+	{324, 375, 324, 389, 283}, // membarrier
+	{319, 356, 319, 385, 279}, // memfd_create
+	{447, 447, 447, -1, 447},  // memfd_secret
+	{-1, -1, -1, -1, -1},      // memory_ordering
+	{256, 294, 256, 400, 238}, // migrate_pages
+	{27, 218, 27, 219, 232},   // mincore
+	{83, 39, 83, 39, -1},      // mkdir
+	{258, 296, 258, 323, 34},  // mkdirat
+	{133, 14, 133, 14, -1},    // mknod
+	{259, 297, 259, 324, 33},  // mknodat
+	{149, 150, 149, 150, 228}, // mlock
+	{325, 376, 325, 390, 284}, // mlock2
+	{151, 152, 151, 152, 230}, // mlockall
+	{9, 90, 9, -1, 222},       // mmap
+	{-1, 192, -1, 192, -1},    // mmap2
+	{154, 123, 154, -1, -1},   // modify_ldt
+	{165, 21, 165, 21, 40},    // mount
+	{442, 442, 442, 442, 442}, // mount_setattr
+	{429, 429, 429, 429, 429}, // move_mount
+	{279, 317, 533, 344, 239}, // move_pages
+	{10, 125, 10, 125, 226},   // mprotect
+	{-1, 56, -1, -1, -1},      // mpx
+	{245, 282, 245, 279, 185}, // mq_getsetattr
+	{244, 281, 527, 278, 184}, // mq_notify
+	{240, 277, 240, 274, 180}, // mq_open
+	{243, 280, 243, 277, 183}, // mq_timedreceive
+	{-1, 419, -1, 419, -1},    // mq_timedreceive_time64
+	{242, 279, 242, 276, 182}, // mq_timedsend
+	{-1, 418, -1, 418, -1},    // mq_timedsend_time64
+	{241, 278, 241, 275, 181}, // mq_unlink
+	{25, 163, 25, 163, 216},   // mremap
+	{462, 462, 462, 462, 462}, // mseal
+	{71, 402, 71, 304, 187},   // msgctl
+	{68, 399, 68, 303, 186},   // msgget
+	{70, 401, 70, 302, 188},   // msgrcv
+	{69, 400, 69, 301, 189},   // msgsnd
+	{26, 144, 26, 144, 227},   // msync
+	{-1, -1, -1, -1, -1},      // multiplexer
+	{150, 151, 150, 151, 229}, // munlock
+	{152, 153, 152, 153, 231}, // munlockall
+	{11, 91, 11, 91, 215},     // munmap
+	{303, 341, 303, 370, 264}, // name_to_handle_at
+	{35, 162, 35, 162, 101},   // nanosleep
+	{262, -1, 262, -1, 79},    // newfstatat
+	{180, 169, -1, 169, 42},   // nfsservctl
+	{-1, 34, -1, 34, -1},      // nice
+	{-1, 28, -1, -1, -1},      // oldfstat
+	{-1, 84, -1, -1, -1},      // oldlstat
+	{-1, 59, -1, -1, -1},      // oldolduname
+	{-1, 18, -1, -1, -1},      // oldstat
+	{-1, 109, -1, -1, -1},     // olduname
+	{-1, -1, -1, -1, -1},      // oldwait4
+	{2, 5, 2, 5, -1},          // open
+	{304, 342, 304, 371, 265}, // open_by_handle_at
+	{428, 428, 428, 428, 428}, // open_tree
+	{467, 467, 467, 467, 467}, // open_tree_attr
+	{257, 295, 257, 322, 56},  // openat
+	{437, 437, 437, 437, 437}, // openat2
+	{34, 29, 34, 29, -1},      // pause
+	{-1, -1, -1, 271, -1},     // pciconfig_iobase
+	{-1, -1, -1, 272, -1},     // pciconfig_read
+	{-1, -1, -1, 273, -1},     // pciconfig_write
+	{298, 336, 298, 364, 241}, // perf_event_open
+	{-1, -1, -1, -1, -1},      // perfctr
+	{135, 136, 135, 136, 92},  // personality
+	{438, 438, 438, 438, 438}, // pidfd_getfd
+	{434, 434, 434, 434, 434}, // pidfd_open
+	{424, 424, 424, 424, 424}, // pidfd_send_signal
+	{22, 42, 22, 42, -1},      // pipe
+	{293, 331, 293, 359, 59},  // pipe2
+	{155, 217, 155, 218, 41},  // pivot_root
+	{330, 381, 330, 395, 289}, // pkey_alloc
+	{331, 382, 331, 396, 290}, // pkey_free
+	{329, 380, 329, 394, 288}, // pkey_mprotect
+	{7, 168, 7, 168, -1},      // poll
+	{271, 309, 271, 336, 73},  // ppoll
+	{-1, 414, -1, 414, -1},    // ppoll_time64
+	{157, 172, 157, 172, 167}, // prctl
+	{17, 180, 17, 180, 67},    // pread64
+	{295, 333, 534, 361, 69},  // preadv
+	{327, 378, 546, 392, 286}, // preadv2
+	{302, 340, 302, 369, 261}, // prlimit64
+	{440, 440, 440, 440, 440}, // process_madvise
+	{448, 448, 448, 448, 448}, // process_mrelease
+	{310, 347, 539, 376, 270}, // process_vm_readv
+	{311, 348, 540, 377, 271}, // process_vm_writev
+	{-1, 44, -1, -1, -1},      // prof
+	{-1, 98, -1, -1, -1},      // profil
+	{270, 308, 270, 335, 72},  // pselect6
+	{-1, 413, -1, 413, -1},    // pselect6_time64
+	{101, 26, 521, 26, 117},   // ptrace
+	{182, 189, 182, -1, -1},   // putpmsg
+	{18, 181, 18, 181, 68},    // pwrite64
+	{296, 334, 535, 362, 70},  // pwritev
+	{328, 379, 547, 393, 287}, // pwritev2
+	{178, 167, -1, -1, -1},    // query_module
+	{179, 131, 179, 131, 60},  // quotactl
+	{443, 443, 443, 443, 443}, // quotactl_fd
+	{0, 3, 0, 3, 63},          // read
+	{187, 225, 187, 225, 213}, // readahead
+	{-1, 89, -1, -1, -1},      // readdir
+	{89, 85, 89, 85, -1},      // readlink
+	{267, 305, 267, 332, 78},  // readlinkat
+	{19, 145, 515, 145, 65},   // readv
+	{169, 88, 169, 88, 142},   // reboot
+	{-1, -1, -1, 291, -1},     // recv
+	{45, 371, 517, 292, 207},  // recvfrom
+	{299, 337, 537, 365, 243}, // recvmmsg
+	{-1, 417, -1, 417, -1},    // recvmmsg_time64
+	{47, 372, 519, 297, 212},  // recvmsg
+	{216, 257, 216, 253, 234}, // remap_file_pages
+	{197, 235, 197, 235, 14},  // removexattr
+	{466, 466, 466, 466, 466}, // removexattrat
+	{82, 38, 82, 38, -1},      // rename
+	{264, 302, 264, 329, 38},  // renameat
+	{316, 353, 316, 382, 276}, // renameat2
+	{249, 287, 249, 310, 218}, // request_key
+	{-1, -1, -1, -1, -1},      // reserved177
+	{-1, -1, -1, -1, -1},      // reserved193
+	{-1, -1, -1, -1, -1},      // reserved221
+	{-1, -1, -1, -1, -1},      // reserved82
+	{219, 0, 219, 0, 128},     // restart_syscall
+	{-1, -1, -1, -1, -1},      // riscv_flush_icache
+	{-1, -1, -1, -1, -1},      // riscv_hwprobe
+	{84, 40, 84, 40, -1},      // rmdir
+	{334, 386, 334, 398, 293}, // rseq
+	{471, 471, 471, 471, 471}, // rseq_slice_yield
+	{13, 174, 512, 174, 134},  // rt_sigaction
+	{127, 176, 522, 176, 136}, // rt_sigpending
+	{14, 175, 14, 175, 135},   // rt_sigprocmask
+	{129, 178, 524, 178, 138}, // rt_sigqueueinfo
+	{15, 173, 513, 173, 139},  // rt_sigreturn
+	{130, 179, 130, 179, 133}, // rt_sigsuspend
+	{128, 177, 523, 177, 137}, // rt_sigtimedwait
+	{-1, 421, -1, 421, -1},    // rt_sigtimedwait_time64
+	{297, 335, 536, 363, 240}, // rt_tgsigqueueinfo
+	{-1, -1, -1, -1, -1},      // rtas
+	{-1, -1, -1, -1, -1},      // s390_guarded_storage
+	{-1, -1, -1, -1, -1},      // s390_pci_mmio_read
+	{-1, -1, -1, -1, -1},      // s390_pci_mmio_write
+	{-1, -1, -1, -1, -1},      // s390_runtime_instr
+	{-1, -1, -1, -1, -1},      // s390_sthyi
+	{-1, -1, -1, -1, -1},      // sched_get_affinity
+	{146, 159, 146, 159, 125}, // sched_get_priority_max
+	{147, 160, 147, 160, 126}, // sched_get_priority_min
+	{204, 242, 204, 242, 123}, // sched_getaffinity
+	{315, 352, 315, 381, 275}, // sched_getattr
+	{143, 155, 143, 155, 121}, // sched_getparam
+	{145, 157, 145, 157, 120}, // sched_getscheduler
+	{148, 161, 148, 161, 127}, // sched_rr_get_interval
+	{-1, 423, -1, 423, -1},    // sched_rr_get_interval_time64
+	{-1, -1, -1, -1, -1},      // sched_set_affinity
+	{203, 241, 203, 241, 122}, // sched_setaffinity
+	{314, 351, 314, 380, 274}, // sched_setattr
+	{142, 154, 142, 154, 118}, // sched_setparam
+	{144, 156, 144, 156, 119}, // sched_setscheduler
+	{24, 158, 24, 158, 124},   // sched_yield
+	{317, 354, 317, 383, 277}, // seccomp
+	{185, -1, 185, -1, -1},    // security
+	{23, 82, 23, -1, -1},      // select
+	{66, 394, 66, 300, 191},   // semctl
+	{64, 393, 64, 299, 190},   // semget
+	{65, -1, 65, 298, 193},    // semop
+	{220, -1, 220, 312, 192},  // semtimedop
+	{-1, 420, -1, 420, -1},    // semtimedop_time64
+	{-1, -1, -1, 289, -1},     // send
+	{40, 187, 40, 187, 71},    // sendfile
+	{-1, 239, -1, 239, -1},    // sendfile64
+	{307, 345, 538, 374, 269}, // sendmmsg
+	{46, 370, 518, 296, 211},  // sendmsg
+	{44, 369, 44, 290, 206},   // sendto
+	{238, 276, 238, 321, 237}, // set_mempolicy
+	{450, 450, 450, 450, 450}, // set_mempolicy_home_node
+	{273, 311, 530, 338, 99},  // set_robust_list
+	{205, 243, -1, -1, -1},    // set_thread_area
+	{218, 258, 218, 256, 96},  // set_tid_address
+	{-1, -1, -1, 516, -1},     // set_tls
+	{171, 121, 171, 121, 162}, // setdomainname
+	{123, 139, 123, 139, 152}, // setfsgid
+	{-1, 216, -1, 216, -1},    // setfsgid32
+	{122, 138, 122, 138, 151}, // setfsuid
+	{-1, 215, -1, 215, -1},    // setfsuid32
+	{106, 46, 106, 46, 144},   // setgid
+	{-1, 214, -1, 214, -1},    // setgid32
+	{116, 81, 116, 81, 159},   // setgroups
+	{-1, 206, -1, 206, -1},    // setgroups32
+	{170, 74, 170, 74, 161},   // sethostname
+	{38, 104, 38, 104, 103},   // setitimer
+	{308, 346, 308, 375, 268}, // setns
+	{109, 57, 109, 57, 154},   // setpgid
+	{141, 97, 141, 97, 140},   // setpriority
+	{114, 71, 114, 71, 143},   // setregid
+	{-1, 204, -1, 204, -1},    // setregid32
+	{119, 170, 119, 170, 149}, // setresgid
+	{-1, 210, -1, 210, -1},    // setresgid32
+	{117, 164, 117, 164, 147}, // setresuid
+	{-1, 208, -1, 208, -1},    // setresuid32
+	{113, 70, 113, 70, 145},   // setreuid
+	{-1, 203, -1, 203, -1},    // setreuid32
+	{160, 75, 160, 75, 164},   // setrlimit
+	{112, 66, 112, 66, 157},   // setsid
+	{54, 366, 541, 294, 208},  // setsockopt
+	{164, 79, 164, 79, 170},   // settimeofday
+	{105, 23, 105, 23, 146},   // setuid
+	{-1, 213, -1, 213, -1},    // setuid32
+	{-1, -1, -1, -1, -1},      // setup
+	{188, 226, 188, 226, 5},   // setxattr
+	{463, 463, 463, 463, 463}, // setxattrat
+	{-1, 68, -1, -1, -1},      // sgetmask
+	{30, 397, 30, 305, 196},   // shmat
+	{31, 396, 31, 308, 195},   // shmctl
+	{67, 398, 67, 306, 197},   // shmdt
+	{29, 395, 29, 307, 194},   // shmget
+	{48, 373, 48, 293, 210},   // shutdown
+	{-1, 67, -1, 67, -1},      // sigaction
+	{131, 186, 525, 186, 132}, // sigaltstack
+	{-1, 48, -1, -1, -1},      // signal
+	{282, 321, 282, 349, -1},  // signalfd
+	{289, 327, 289, 355, 74},  // signalfd4
+	{-1, 73, -1, 73, -1},      // sigpending
+	{-1, 126, -1, 126, -1},    // sigprocmask
+	{-1, 119, -1, 119, -1},    // sigreturn
+	{-1, 72, -1, 72, -1},      // sigsuspend
+	{41, 359, 41, 281, 198},   // socket
+	{-1, 102, -1, -1, -1},     // socketcall
+	{53, 360, 53, 288, 199},   // socketpair
+	{275, 313, 275, 340, 76},  // splice
+	{-1, -1, -1, -1, -1},      // spu_create
+	{-1, -1, -1, -1, -1},      // spu_run
+	{-1, 69, -1, -1, -1},      // ssetmask
+	{4, 106, 4, 106, -1},      // stat
+	{-1, 195, -1, 195, -1},    // stat64
+	{137, 99, 137, 99, 43},    // statfs
+	{-1, 268, -1, 266, -1},    // statfs64
+	{457, 457, 457, 457, 457}, // statmount
+	{332, 383, 332, 397, 291}, // statx
+	{-1, 25, -1, -1, -1},      // stime
+	{-1, 31, -1, -1, -1},      // stty
+	{-1, -1, -1, -1, -1},      // subpage_prot
+	{-1, -1, -1, -1, -1},      // swapcontext
+	{168, 115, 168, 115, 225}, // swapoff
+	{167, 87, 167, 87, 224},   // swapon
+	{-1, -1, -1, -1, -1},      // switch_endian
+	{88, 83, 88, 83, -1},      // symlink
+	{266, 304, 266, 331, 36},  // symlinkat
+	{162, 36, 162, 36, 81},    // sync
+	{277, 314, 277, -1, 84},   // sync_file_range
+	{-1, -1, -1, -1, -1},      // sync_file_range2
+	{306, 344, 306, 373, 267}, // syncfs
+	{-1, -1, -1, -1, -1},      // sys_debug_setcontext
+	{-1, -1, -1, -1, -1},      // syscall
+	{139, 135, 139, 135, -1},  // sysfs
+	{99, 116, 99, 116, 179},   // sysinfo
+	{103, 103, 103, 103, 116}, // syslog
+	{-1, -1, -1, -1, -1},      // sysmips
+	{276, 315, 276, 342, 77},  // tee
+	{234, 270, 234, 268, 131}, // tgkill
+	{201, 13, 201, -1, -1},    // time
+	{222, 259, 526, 257, 107}, // timer_create
+	{226, 263, 226, 261, 111}, // timer_delete
+	{225, 262, 225, 260, 109}, // timer_getoverrun
+	{224, 261, 224, 259, 108}, // timer_gettime
+	{-1, 408, -1, 408, -1},    // timer_gettime64
+	{223, 260, 223, 258, 110}, // timer_settime
+	{-1, 409, -1, 409, -1},    // timer_settime64
+	{-1, -1, -1, -1, -1},      // timerfd
+	{283, 322, 283, 350, 85},  // timerfd_create
+	{287, 326, 287, 354, 87},  // timerfd_gettime
+	{-1, 410, -1, 410, -1},    // timerfd_gettime64
+	{286, 325, 286, 353, 86},  // timerfd_settime
+	{-1, 411, -1, 411, -1},    // timerfd_settime64
+	{100, 43, 100, 43, 153},   // times
+	{200, 238, 200, 238, 130}, // tkill
+	{76, 92, 76, 92, 45},      // truncate
+	{-1, 193, -1, 193, -1},    // truncate64
+	{184, -1, 184, -1, -1},    // tuxcall
+	{-1, 191, -1, 191, -1},    // ugetrlimit
+	{-1, 58, -1, -1, -1},      // ulimit
+	{95, 60, 95, 60, 166},     // umask
+	{-1, 22, -1, -1, -1},      // umount
+	{166, 52, 166, 52, 39},    // umount2
+	{63, 122, 63, 122, 160},   // uname
+	{87, 10, 87, 10, -1},      // unlink
+	{263, 301, 263, 328, 35},  // unlinkat
+	{272, 310, 272, 337, 97},  // unshare
+	{-1, -1, -1, -1, -1},      // unused109
+	{-1, -1, -1, -1, -1},      // unused150
+	{-1, -1, -1, -1, -1},      // unused18
+	{-1, -1, -1, -1, -1},      // unused28
+	{-1, -1, -1, -1, -1},      // unused59
+	{-1, -1, -1, -1, -1},      // unused84
+	{336, -1, -1, -1, -1},     // uprobe
+	{335, -1, -1, -1, -1},     // uretprobe
+	{134, 86, -1, 86, -1},     // uselib
+	{323, 374, 323, 388, 282}, // userfaultfd
+	{-1, -1, -1, 514, -1},     // usr26
+	{-1, -1, -1, 515, -1},     // usr32
+	{136, 62, 136, 62, -1},    // ustat
+	{132, 30, 132, -1, -1},    // utime
+	{280, 320, 280, 348, 88},  // utimensat
+	{-1, 412, -1, 412, -1},    // utimensat_time64
+	{235, 271, 235, 269, -1},  // utimes
+	{-1, -1, -1, -1, -1},      // utrap_install
+	{58, 190, 58, 190, -1},    // vfork
+	{153, 111, 153, 111, 58},  // vhangup
+	{-1, 166, -1, -1, -1},     // vm86
+	{-1, 113, -1, -1, -1},     // vm86old
+	{278, 316, 532, 343, 75},  // vmsplice
+	{236, 273, -1, 313, -1},   // vserver
+	{61, 114, 61, 114, 260},   // wait4
+	{247, 284, 529, 280, 95},  // waitid
+	{-1, 7, -1, -1, -1},       // waitpid
+	{1, 4, 1, 4, 64},          // write
+	{20, 146, 516, 146, 66},   // writev
 }
 
-// x86_64 has, for each number, one more than the index in names, or 0.
+// x86_64 has, for each place, one more than the index in names, or 0.
 var x86_64 = [...]uint16{
-	312, 527, 266, 44, 444, 99, 209, 288, 204, 227, 234, 254, 21, 341, 343, 345,
-	175, 292, 306, 317, 528, 6, 282, 373, 370, 244, 250, 219, 211, 426, 423, 424,
-	51, 52, 272, 256, 133, 11, 401, 138, 380, 437, 46, 4, 384, 320, 383, 323,
-	427, 17, 195, 150, 135, 439, 415, 151, 42, 92, 518, 65, 67, 524, 186, 496,
-	375, 376, 374, 425, 247, 249, 248, 246, 83, 91, 104, 85, 488, 106, 122, 121,
-	27, 76, 327, 220, 338, 48, 193, 497, 457, 315, 28, 77, 29, 80, 190, 493,
-	153, 147, 148, 467, 486, 304, 154, 468, 129, 417, 396, 127, 125, 403, 140, 137,
-	414, 411, 405, 131, 398, 409, 145, 407, 143, 136, 394, 392, 149, 25, 26, 342,
-	347, 344, 346, 429, 513, 222, 508, 278, 512, 446, 102, 466, 141, 404, 368, 361,
-	369, 362, 357, 358, 363, 224, 252, 226, 253, 519, 229, 284, 3, 291, 12, 9,
-	413, 31, 459, 7, 416, 230, 495, 455, 454, 318, 400, 391, 177, 176, 49, 160,
-	50, 115, 309, 310, 258, 139, 305, 10, 490, 372, 152, 313, 420, 205, 95, 156,
-	192, 86, 198, 200, 90, 325, 203, 93, 487, 472, 108, 366, 359, 388, 170, 166,
-	167, 171, 165, 118, 202, 54, 57, 61, 324, 123, 389, 335, 377, 71, 473, 478,
-	476, 475, 474, 40, 36, 34, 38, 68, 60, 56, 471, 516, 523, 213, 385, 116,
-	238, 243, 241, 239, 237, 236, 184, 525, 8, 330, 185, 179, 178, 162, 161, 164,
-	218, 270, 221, 223, 82, 114, 257, 498, 328, 194, 458, 316, 78, 69, 302, 289,
-	499, 387, 117, 440, 470, 460, 522, 233, 514, 58, 431, 481, 62, 73, 484, 482,
-	5, 432, 63, 55, 53, 283, 163, 293, 307, 349, 276, 321, 74, 75, 295, 255,
-	267, 32, 462, 382, 402, 120, 298, 299, 181, 89, 367, 360, 329, 371, 142, 215,
-	183, 18, 66, 509, 214, 225, 47, 294, 308, 287, 285, 286, 449, 168, 339, 507,
-	506, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	311, 525, 265, 43, 443, 98, 208, 287, 203, 226, 233, 253, 20, 340, 342, 344,
+	174, 291, 305, 316, 526, 6, 281, 372, 369, 243, 249, 218, 210, 425, 422, 423,
+	50, 51, 271, 255, 132, 11, 400, 137, 379, 436, 45, 4, 383, 319, 382, 322,
+	426, 16, 194, 149, 134, 438, 414, 150, 41, 91, 516, 64, 66, 522, 185, 494,
+	374, 375, 373, 424, 246, 248, 247, 245, 82, 90, 103, 84, 486, 105, 121, 120,
+	26, 75, 326, 219, 337, 47, 192, 495, 456, 314, 27, 76, 28, 79, 189, 491,
+	152, 146, 147, 465, 484, 303, 153, 466, 128, 416, 395, 126, 124, 402, 139, 136,
+	413, 410, 404, 130, 397, 408, 144, 406, 142, 135, 393, 391, 148, 24, 25, 341,
+	346, 343, 345, 428, 511, 221, 506, 277, 510, 445, 101, 464, 140, 403, 367, 360,
+	368, 361, 356, 357, 362, 223, 251, 225, 252, 517, 228, 283, 3, 290, 12, 9,
+	412, 30, 458, 7, 415, 229, 493, 454, 453, 317, 399, 390, 176, 175, 48, 159,
+	49, 114, 308, 309, 257, 138, 304, 10, 488, 371, 151, 312, 419, 204, 94, 155,
+	191, 85, 197, 199, 89, 324, 202, 92, 485, 470, 107, 365, 358, 387, 169, 165,
+	166, 170, 164, 117, 201, 53, 56, 60, 323, 122, 388, 334, 376, 70, 471, 476,
+	474, 473, 472, 39, 35, 33, 37, 67, 59, 55, 469, 514, 521, 212, 384, 115,
+	237, 242, 240, 238, 236, 235, 183, 523, 8, 329, 184, 178, 177, 161, 160, 163,
+	217, 269, 220, 222, 81, 113, 256, 496, 327, 193, 457, 315, 77, 68, 301, 288,
+	497, 386, 116, 439, 468, 459, 520, 232, 512, 57, 430, 479, 61, 72, 482, 480,
+	5, 431, 62, 54, 52, 282, 162, 292, 306, 348, 275, 320, 73, 74, 294, 254,
+	266, 31, 461, 381, 401, 119, 297, 298, 180, 88, 366, 359, 328, 370, 141, 214,
+	182, 17, 65, 507, 213, 224, 46, 293, 307, 286, 284, 285, 448, 167, 338, 505,
+	504, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-	0, 0, 0, 0, 0, 0, 0, 0, 281, 174, 172, 173, 268, 232, 97, 94,
-	96, 98, 280, 43, 45, 271, 279, 70, 296, 59, 231, 311, 188, 187, 189, 216,
-	297, 112, 386, 24, 79, 212, 113, 111, 109, 448, 196, 206, 208, 207, 245, 421,
-	157, 199, 326, 269, 87, 88, 197, 340,
+	0, 0, 0, 0, 0, 0, 0, 0, 280, 173, 171, 172, 267, 231, 96, 93,
+	95, 97, 279, 42, 44, 270, 278, 69, 295, 58, 230, 310, 187, 186, 188, 215,
+	296, 111, 385, 23, 78, 211, 112, 110, 108, 447, 195, 205, 207, 206, 244, 420,
+	156, 198, 325, 268, 86, 87, 196, 339,
 }
 
-// i386 has, for each number, one more than the index in names, or 0.
+// i386 has, for each place, one more than the index in names, or 0.
 var i386 = [...]uint16{
-	335, 67, 92, 312, 527, 266, 44, 526, 48, 193, 497, 65, 27, 472, 222, 28,
-	190, 19, 263, 204, 138, 230, 494, 417, 154, 450, 304, 11, 260, 272, 513, 451,
-	158, 6, 259, 105, 459, 186, 327, 220, 338, 51, 282, 486, 300, 21, 396, 129,
-	430, 127, 125, 7, 495, 201, 175, 83, 235, 403, 492, 262, 493, 31, 512, 52,
-	140, 137, 414, 428, 422, 443, 411, 405, 436, 433, 400, 413, 147, 148, 153, 416,
-	131, 398, 373, 457, 261, 315, 508, 455, 318, 314, 227, 254, 488, 106, 77, 80,
-	141, 404, 301, 446, 102, 176, 438, 468, 401, 133, 444, 209, 99, 264, 177, 519,
-	159, 521, 524, 454, 467, 180, 104, 435, 42, 391, 496, 229, 9, 234, 434, 49,
-	160, 50, 115, 310, 136, 76, 16, 466, 278, 10, 394, 392, 1, 122, 2, 91,
-	250, 317, 528, 149, 85, 3, 224, 252, 226, 253, 368, 361, 369, 362, 370, 357,
-	358, 363, 256, 244, 409, 145, 520, 309, 288, 258, 407, 143, 291, 345, 341, 343,
-	342, 347, 344, 346, 292, 306, 29, 121, 25, 26, 429, 380, 139, 305, 518, 491,
-	228, 489, 107, 445, 210, 100, 191, 155, 130, 128, 126, 412, 406, 132, 399, 81,
-	410, 146, 408, 144, 30, 418, 397, 395, 393, 284, 219, 211, 123, 84, 0, 0,
-	152, 313, 420, 205, 95, 156, 192, 86, 198, 200, 90, 325, 203, 93, 487, 381,
-	108, 366, 359, 388, 118, 170, 166, 167, 171, 165, 71, 0, 68, 202, 54, 56,
-	60, 324, 389, 473, 478, 476, 475, 474, 40, 36, 34, 38, 447, 103, 471, 516,
-	72, 523, 213, 116, 385, 238, 243, 241, 239, 237, 236, 184, 525, 0, 8, 330,
-	185, 179, 178, 162, 161, 164, 218, 270, 221, 223, 82, 114, 101, 498, 328, 194,
-	458, 316, 78, 69, 302, 289, 499, 387, 117, 440, 460, 470, 522, 233, 120, 58,
-	514, 431, 481, 62, 73, 484, 482, 432, 63, 55, 53, 283, 163, 293, 307, 349,
-	276, 321, 74, 75, 295, 255, 267, 32, 462, 382, 402, 298, 299, 181, 89, 367,
-	360, 329, 371, 142, 215, 18, 66, 437, 439, 17, 46, 195, 5, 151, 415, 150,
-	135, 384, 383, 320, 323, 427, 509, 214, 225, 47, 294, 308, 287, 285, 286, 449,
-	12, 168, 339, 0, 0, 0, 0, 0, 0, 375, 374, 426, 424, 423, 425, 247,
-	249, 248, 246, 37, 41, 33, 35, 39, 477, 479, 483, 485, 515, 303, 290, 0,
-	169, 322, 242, 240, 378, 348, 110, 364, 281, 174, 172, 173, 268, 232, 97, 94,
-	96, 98, 280, 43, 45, 271, 279, 70, 296, 59, 231, 311, 188, 187, 189, 216,
-	297, 112, 386, 24, 79, 212, 113, 111, 109, 448, 196, 206, 208, 207, 245, 421,
-	157, 199, 326, 269, 87, 88, 197, 340,
+	334, 66, 91, 311, 525, 265, 43, 524, 47, 192, 495, 64, 26, 470, 221, 27,
+	189, 18, 262, 203, 137, 229, 492, 416, 153, 449, 303, 11, 259, 271, 511, 450,
+	157, 6, 258, 104, 458, 185, 326, 219, 337, 50, 281, 484, 299, 20, 395, 128,
+	429, 126, 124, 7, 493, 200, 174, 82, 234, 402, 490, 261, 491, 30, 510, 51,
+	139, 136, 413, 427, 421, 442, 410, 404, 435, 432, 399, 412, 146, 147, 152, 415,
+	130, 397, 372, 456, 260, 314, 506, 454, 317, 313, 226, 253, 486, 105, 76, 79,
+	140, 403, 300, 445, 101, 175, 437, 466, 400, 132, 443, 208, 98, 263, 176, 517,
+	158, 519, 522, 453, 465, 179, 103, 434, 41, 390, 494, 228, 9, 233, 433, 48,
+	159, 49, 114, 309, 135, 75, 15, 464, 277, 10, 393, 391, 1, 121, 2, 90,
+	249, 316, 526, 148, 84, 3, 223, 251, 225, 252, 367, 360, 368, 361, 369, 356,
+	357, 362, 255, 243, 408, 144, 518, 308, 287, 257, 406, 142, 290, 344, 340, 342,
+	341, 346, 343, 345, 291, 305, 28, 120, 24, 25, 428, 379, 138, 304, 516, 489,
+	227, 487, 106, 444, 209, 99, 190, 154, 129, 127, 125, 411, 405, 131, 398, 80,
+	409, 145, 407, 143, 29, 417, 396, 394, 392, 283, 218, 210, 122, 83, 0, 0,
+	151, 312, 419, 204, 94, 155, 191, 85, 197, 199, 89, 324, 202, 92, 485, 380,
+	107, 365, 358, 387, 117, 169, 165, 166, 170, 164, 70, 0, 67, 201, 53, 55,
+	59, 323, 388, 471, 476, 474, 473, 472, 39, 35, 33, 37, 446, 102, 469, 514,
+	71, 521, 212, 115, 384, 237, 242, 240, 238, 236, 235, 183, 523, 0, 8, 329,
+	184, 178, 177, 161, 160, 163, 217, 269, 220, 222, 81, 113, 100, 496, 327, 193,
+	457, 315, 77, 68, 301, 288, 497, 386, 116, 439, 459, 468, 520, 232, 119, 57,
+	512, 430, 479, 61, 72, 482, 480, 431, 62, 54, 52, 282, 162, 292, 306, 348,
+	275, 320, 73, 74, 294, 254, 266, 31, 461, 381, 401, 297, 298, 180, 88, 366,
+	359, 328, 370, 141, 214, 17, 65, 436, 438, 16, 45, 194, 5, 150, 414, 149,
+	134, 383, 382, 319, 322, 426, 507, 213, 224, 46, 293, 307, 286, 284, 285, 448,
+	12, 167, 338, 0, 0, 0, 0, 0, 0, 374, 373, 425, 423, 422, 424, 246,
+	248, 247, 245, 36, 40, 32, 34, 38, 475, 477, 481, 483, 513, 302, 289, 0,
+	168, 321, 241, 239, 377, 347, 109, 363, 280, 173, 171, 172, 267, 231, 96, 93,
+	95, 97, 279, 42, 44, 270, 278, 69, 295, 58, 230, 310, 187, 186, 188, 215,
+	296, 111, 385, 23, 78, 211, 112, 110, 108, 447, 195, 205, 207, 206, 244, 420,
+	156, 198, 325, 268, 86, 87, 196, 339,
 }
 
-// x32 has, for each number, one more than the index in names, or 0.
+// x32 has, for each place, one more than the index in names, or 0.
 var x32 = [...]uint16{
-	312, 527, 266, 44, 444, 99, 209, 288, 204, 227, 234, 254, 21, 0, 343, 0,
-	0, 292, 306, 0, 0, 6, 282, 373, 370, 244, 250, 219, 211, 426, 423, 424,
-	51, 52, 272, 256, 133, 11, 401, 138, 380, 437, 46, 4, 384, 0, 0, 0,
-	427, 17, 195, 150, 135, 439, 0, 0, 42, 92, 518, 0, 67, 524, 186, 496,
-	375, 376, 374, 425, 247, 249, 248, 246, 83, 91, 104, 85, 488, 106, 122, 121,
-	27, 76, 327, 220, 338, 48, 193, 497, 457, 315, 28, 77, 29, 80, 190, 493,
-	153, 147, 148, 467, 486, 0, 154, 468, 129, 417, 396, 127, 125, 403, 140, 137,
-	414, 411, 405, 131, 398, 409, 145, 407, 143, 136, 394, 392, 149, 25, 26, 0,
-	0, 0, 346, 0, 513, 222, 0, 278, 512, 446, 102, 466, 141, 404, 368, 361,
-	369, 362, 357, 358, 363, 224, 252, 226, 253, 519, 229, 284, 0, 291, 12, 9,
-	413, 31, 459, 7, 416, 230, 495, 455, 454, 318, 400, 391, 177, 176, 0, 160,
-	50, 0, 0, 310, 0, 139, 305, 10, 490, 372, 152, 313, 420, 205, 95, 156,
-	192, 86, 198, 200, 90, 325, 203, 93, 487, 472, 108, 366, 359, 0, 0, 166,
-	167, 0, 165, 0, 202, 54, 0, 0, 324, 123, 389, 335, 377, 71, 0, 478,
-	476, 475, 474, 40, 36, 34, 38, 68, 60, 56, 471, 516, 0, 213, 385, 116,
-	238, 243, 241, 239, 0, 236, 0, 0, 8, 330, 185, 179, 178, 162, 161, 164,
-	218, 270, 221, 223, 82, 114, 257, 498, 328, 194, 458, 316, 78, 69, 302, 289,
-	499, 0, 0, 440, 470, 460, 0, 0, 514, 58, 431, 481, 62, 73, 484, 482,
-	5, 432, 63, 55, 53, 283, 163, 0, 0, 0, 276, 0, 74, 75, 295, 255,
-	267, 32, 462, 0, 402, 120, 0, 0, 181, 89, 367, 360, 329, 371, 142, 215,
-	183, 18, 0, 509, 214, 225, 47, 0, 0, 287, 285, 286, 449, 168, 339, 507,
-	506, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	311, 525, 265, 43, 443, 98, 208, 287, 203, 226, 233, 253, 20, 0, 342, 0,
+	0, 291, 305, 0, 0, 6, 281, 372, 369, 243, 249, 218, 210, 425, 422, 423,
+	50, 51, 271, 255, 132, 11, 400, 137, 379, 436, 45, 4, 383, 0, 0, 0,
+	426, 16, 194, 149, 134, 438, 0, 0, 41, 91, 516, 0, 66, 522, 185, 494,
+	374, 375, 373, 424, 246, 248, 247, 245, 82, 90, 103, 84, 486, 105, 121, 120,
+	26, 75, 326, 219, 337, 47, 192, 495, 456, 314, 27, 76, 28, 79, 189, 491,
+	152, 146, 147, 465, 484, 0, 153, 466, 128, 416, 395, 126, 124, 402, 139, 136,
+	413, 410, 404, 130, 397, 408, 144, 406, 142, 135, 393, 391, 148, 24, 25, 0,
+	0, 0, 345, 0, 511, 221, 0, 277, 510, 445, 101, 464, 140, 403, 367, 360,
+	368, 361, 356, 357, 362, 223, 251, 225, 252, 517, 228, 283, 0, 290, 12, 9,
+	412, 30, 458, 7, 415, 229, 493, 454, 453, 317, 399, 390, 176, 175, 0, 159,
+	49, 0, 0, 309, 0, 138, 304, 10, 488, 371, 151, 312, 419, 204, 94, 155,
+	191, 85, 197, 199, 89, 324, 202, 92, 485, 470, 107, 365, 358, 0, 0, 165,
+	166, 0, 164, 0, 201, 53, 0, 0, 323, 122, 388, 334, 376, 70, 0, 476,
+	474, 473, 472, 39, 35, 33, 37, 67, 59, 55, 469, 514, 0, 212, 384, 115,
+	237, 242, 240, 238, 0, 235, 0, 0, 8, 329, 184, 178, 177, 161, 160, 163,
+	217, 269, 220, 222, 81, 113, 256, 496, 327, 193, 457, 315, 77, 68, 301, 288,
+	497, 0, 0, 439, 468, 459, 0, 0, 512, 57, 430, 479, 61, 72, 482, 480,
+	5, 431, 62, 54, 52, 282, 162, 0, 0, 0, 275, 0, 73, 74, 294, 254,
+	266, 31, 461, 0, 401, 119, 0, 0, 180, 88, 366, 359, 328, 370, 141, 214,
+	182, 17, 0, 507, 213, 224, 46, 0, 0, 286, 284, 285, 448, 167, 338, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-	0, 0, 0, 0, 0, 0, 0, 0, 281, 174, 172, 173, 268, 232, 97, 94,
-	96, 98, 280, 43, 45, 271, 279, 70, 296, 59, 231, 311, 188, 187, 189, 216,
-	297, 112, 386, 24, 79, 212, 113, 111, 109, 448, 196, 206, 208, 207, 245, 421,
-	157, 199, 326, 269, 87, 88, 197, 340, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 280, 173, 171, 172, 267, 231, 96, 93,
+	95, 97, 279, 42, 44, 270, 278, 69, 295, 58, 230, 310, 187, 186, 188, 215,
+	296, 111, 385, 23, 78, 0, 112, 110, 108, 447, 195, 205, 207, 206, 244, 420,
+	156, 198, 325, 268, 86, 87, 196, 339, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-	341, 345, 175, 317, 528, 320, 383, 323, 65, 304, 342, 347, 344, 429, 473, 237,
-	184, 525, 387, 117, 522, 233, 293, 307, 349, 321, 382, 298, 299, 415, 151, 170,
-	171, 66, 294, 308,
+	340, 344, 174, 316, 526, 319, 382, 322, 64, 303, 341, 346, 343, 428, 471, 236,
+	183, 523, 386, 116, 520, 232, 292, 306, 348, 320, 381, 297, 298, 414, 150, 169,
+	170, 65, 293, 307,
+}
+
+// arm has, for each place, one more than the index in names, or 0.
+var arm = [...]uint16{
+	334, 66, 91, 311, 525, 265, 43, 0, 47, 192, 495, 64, 26, 0, 221, 27,
+	189, 0, 0, 203, 137, 229, 0, 416, 153, 0, 303, 0, 0, 271, 0, 0,
+	0, 6, 258, 0, 458, 185, 326, 219, 337, 50, 281, 484, 0, 20, 395, 128,
+	0, 126, 124, 7, 493, 0, 174, 82, 0, 402, 0, 0, 491, 30, 510, 51,
+	139, 136, 413, 427, 0, 0, 410, 404, 435, 432, 399, 412, 0, 147, 152, 415,
+	130, 397, 0, 456, 0, 314, 506, 454, 317, 0, 0, 253, 486, 105, 76, 79,
+	140, 403, 0, 445, 101, 0, 0, 466, 400, 132, 443, 208, 98, 0, 0, 517,
+	0, 0, 522, 453, 465, 0, 103, 434, 41, 390, 494, 0, 9, 233, 433, 0,
+	159, 49, 0, 309, 135, 75, 15, 464, 277, 0, 393, 391, 1, 121, 2, 90,
+	249, 316, 526, 148, 84, 3, 223, 251, 225, 252, 367, 360, 368, 361, 369, 356,
+	357, 362, 255, 243, 408, 144, 0, 0, 287, 257, 406, 142, 290, 344, 340, 342,
+	341, 346, 343, 345, 291, 305, 28, 120, 24, 25, 428, 379, 0, 0, 516, 489,
+	227, 487, 106, 444, 209, 99, 190, 154, 129, 127, 125, 411, 405, 131, 398, 80,
+	409, 145, 407, 143, 29, 417, 396, 394, 392, 122, 283, 218, 210, 83, 0, 0,
+	151, 312, 419, 204, 94, 155, 191, 85, 197, 199, 89, 324, 202, 92, 485, 380,
+	107, 365, 358, 169, 165, 166, 170, 164, 67, 201, 53, 55, 59, 323, 0, 0,
+	388, 471, 476, 474, 473, 472, 39, 35, 33, 37, 446, 102, 469, 514, 13, 272,
+	273, 274, 237, 242, 240, 238, 236, 235, 523, 436, 16, 45, 194, 4, 149, 134,
+	438, 378, 383, 318, 319, 426, 414, 150, 382, 322, 375, 374, 373, 248, 247, 246,
+	245, 422, 424, 425, 423, 8, 329, 184, 376, 521, 178, 177, 161, 160, 163, 212,
+	115, 384, 269, 220, 222, 81, 113, 100, 496, 327, 193, 457, 315, 77, 68, 301,
+	288, 497, 386, 116, 439, 14, 468, 520, 232, 119, 57, 183, 512, 430, 479, 61,
+	72, 482, 480, 431, 62, 54, 52, 282, 162, 292, 306, 348, 275, 320, 5, 73,
+	74, 294, 254, 266, 31, 461, 381, 401, 297, 298, 180, 88, 366, 359, 328, 370,
+	141, 214, 17, 65, 507, 213, 224, 46, 293, 307, 286, 284, 285, 448, 338, 167,
+	217, 182, 0, 36, 40, 32, 34, 38, 475, 477, 481, 483, 513, 302, 289, 0,
+	168, 321, 241, 239, 377, 347, 109, 363, 280, 173, 171, 172, 267, 231, 96, 93,
+	95, 97, 279, 42, 44, 270, 278, 69, 295, 58, 230, 310, 187, 186, 188, 0,
+	296, 111, 385, 23, 78, 211, 112, 110, 108, 447, 195, 205, 207, 206, 244, 420,
+	156, 198, 325, 268, 86, 87, 196, 339, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	19, 22, 508, 509, 389, 118,
+}
+
+// aarch64 has, for each place, one more than the index in names, or 0.
+var aarch64 = [...]uint16{
+	169, 165, 170, 164, 166, 419, 204, 94, 155, 191, 85, 197, 199, 89, 324, 202,
+	92, 120, 201, 62, 54, 55, 57, 50, 52, 82, 162, 160, 163, 174, 178, 177,
+	90, 222, 220, 496, 457, 193, 327, 493, 229, 283, 257, 445, 101, 486, 105, 72,
+	68, 26, 75, 30, 76, 77, 81, 79, 269, 43, 517, 282, 309, 122, 203, 311,
+	525, 316, 526, 291, 305, 292, 306, 379, 301, 288, 431, 520, 439, 468, 315, 256,
+	98, 458, 103, 84, 459, 479, 482, 480, 512, 7, 24, 25, 277, 66, 67, 523,
+	388, 497, 107, 386, 116, 255, 132, 400, 183, 159, 49, 471, 474, 473, 476, 472,
+	39, 35, 33, 37, 466, 303, 367, 368, 361, 360, 365, 358, 369, 356, 357, 362,
+	334, 185, 485, 469, 428, 345, 340, 342, 341, 346, 343, 344, 403, 140, 317, 404,
+	395, 410, 416, 408, 144, 406, 142, 393, 391, 484, 402, 135, 148, 413, 130, 397,
+	494, 399, 390, 146, 412, 147, 491, 290, 119, 152, 415, 9, 137, 139, 153, 126,
+	128, 124, 151, 465, 237, 242, 240, 238, 236, 235, 246, 245, 247, 248, 374, 373,
+	376, 375, 425, 423, 422, 424, 436, 438, 16, 194, 4, 45, 149, 134, 383, 319,
+	414, 150, 426, 382, 322, 312, 20, 253, 243, 8, 329, 184, 41, 64, 226, 70,
+	454, 453, 233, 249, 223, 251, 225, 252, 218, 210, 323, 212, 115, 384, 217, 232,
+	348, 275, 5, 320, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 522, 294, 73, 74, 254, 266, 31, 461, 401, 381, 297, 298,
+	180, 88, 366, 359, 328, 370, 141, 214, 17, 65, 507, 213, 224, 46, 293, 307,
+	286, 284, 285, 448, 167, 338, 182, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+	0, 0, 0, 0, 0, 0, 0, 0, 280, 173, 171, 172, 267, 231, 96, 93,
+	95, 97, 279, 42, 44, 270, 278, 69, 295, 58, 230, 310, 187, 186, 188, 215,
+	296, 111, 385, 23, 78, 211, 112, 110, 108, 447, 195, 205, 207, 206, 244, 420,
+	156, 198, 325, 268, 86, 87, 196, 339,
 }
