@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -121,7 +120,7 @@ func randomArgs(rng *rand.Rand, conds []Condition) [6]uint64 {
 	return args
 }
 
-func mustResolve(t *testing.T, p *Profile, target Target) *Policy {
+func mustResolve(t testing.TB, p *Profile, target Target) *Policy {
 	t.Helper()
 	policy, _, err := p.Resolve(target)
 	if err != nil {
@@ -161,26 +160,8 @@ func TestRealProfiles(t *testing.T) {
 	}
 }
 
-func BenchmarkDefault(b *testing.B) {
-	b.ReportAllocs()
-	caps := capability.Default()
-	for b.Loop() {
-		t, err := Here(caps)
-		if err != nil {
-			b.Skip(runtime.GOARCH, err)
-		}
-		policy, _, err := Default().Resolve(t)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := Compile(policy); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // profileModule returns the directory of the module that has Docker's profile.
-func profileModule(t *testing.T) string {
+func profileModule(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/moby/profiles/seccomp").Output()
 	if err != nil {

@@ -45,6 +45,7 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	reg := p.pass(pidfd)
 	p.prologue()
 	p.joinCgroups(cfg.Cgroups)
+	p.apparmor(cfg.Process)
 	p.hostOOMScore(cfg.Process)
 	var flags uintptr
 	for _, ns := range cfg.Namespaces {

@@ -25,6 +25,9 @@ func (p *planner) process(proc *specs.Process, first bool) error {
 	if len(proc.Args) == 0 || proc.Args[0] == "" {
 		return fmt.Errorf("spec: process.args: no command given")
 	}
+	if proc.SelinuxLabel != "" {
+		return fmt.Errorf("spec: process.selinuxLabel %q: SELinux labels are not supported", proc.SelinuxLabel)
+	}
 	p.oomScore(proc)
 	if err := p.rlimits(proc); err != nil {
 		return err
@@ -43,6 +46,20 @@ func (p *planner) process(proc *specs.Process, first bool) error {
 	p.filter()
 	p.execve(proc)
 	return nil
+}
+
+// apparmor names the profile that confines the program from its execve on. It
+// goes through the host's /proc, before the child leaves it; a profile that is
+// not loaded stops the start.
+func (p *planner) apparmor(proc *specs.Process) {
+	if proc.ApparmorProfile == "" || proc.ApparmorProfile == "unconfined" {
+		return
+	}
+	v := "exec " + proc.ApparmorProfile
+	p.What("set the AppArmor profile " + proc.ApparmorProfile)
+	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/proc/thread-self/attr/apparmor/exec"), inside.V(unix.O_WRONLY|unix.O_CLOEXEC), inside.V(0)).To(p.tmp)
+	p.Call(unix.SYS_WRITE, inside.R(p.tmp), p.Str(v), inside.V(len(v)))
+	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
 }
 
 // oomScore writes oom_score_adj; lowering it needs CAP_SYS_RESOURCE, so it is

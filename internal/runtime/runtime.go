@@ -165,6 +165,7 @@ func (p *planner) container() error {
 	}
 	p.prologue()
 	p.joinCgroups(p.cfg.Cgroups)
+	p.apparmor(p.spec.Process)
 	if err := p.namespaces(); err != nil {
 		return err
 	}
