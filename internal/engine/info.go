@@ -75,7 +75,7 @@ func (e *Engine) Info() (*Info, error) {
 	i.machine()
 	if s, err := seccomp.Supported(); err == nil {
 		for _, a := range s.Actions {
-			i.SeccompActions = append(i.SeccompActions, a.String())
+			i.SeccompActions = append(i.SeccompActions, strings.TrimSuffix(a.String(), "(0)"))
 		}
 	}
 	if missing := capability.Kernel().Minus(e.host().Capabilities); !missing.Empty() {

@@ -100,10 +100,18 @@ func (b *booting) wait() (*monitor.Client, error) {
 	return b.client, b.err
 }
 
-// cancel lets the monitor go: without a container to start it ends.
+// cancel lets the monitor go: without a container it ends. Its end is waited
+// for, because it may hold the container's lock.
 func (b *booting) cancel() {
-	if m, err := b.wait(); err == nil {
-		m.Close()
+	m, err := b.wait()
+	if err != nil {
+		return
+	}
+	m.Close()
+	for {
+		if _, err := unix.Wait4(m.PID(), nil, 0, nil); err != unix.EINTR {
+			return
+		}
 	}
 }
 
@@ -114,12 +122,13 @@ func (c *Container) start(l *os.File, b *booting, attach monitor.Streams) (*Run,
 	for _, f := range s.files {
 		f.Close()
 	}
-	l.Close() // the monitor has it now, if all went well
 	if err != nil {
 		b.cancel()
 		c.recordFailure(err)
+		l.Close()
 		return nil, err
 	}
+	l.Close() // the monitor has it now
 	return &Run{Container: c, Client: b.client, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid}, nil
 }
 

@@ -479,11 +479,10 @@ func FuzzEntries(f *testing.F) {
 			if h.Typeflag == tar.TypeReg {
 				h.Size = int64(data[3])
 			}
-			if err := w.WriteHeader(h); err != nil {
-				t.Fatal(err)
-			}
-			w.Write(make([]byte, h.Size))
 			data = data[4:]
+			if w.WriteHeader(h) == nil { // it refuses files with a trailing slash
+				w.Write(make([]byte, h.Size))
+			}
 		}
 		w.Close()
 		// On top of a layer with links of its own, for what is copied from it.
