@@ -14,13 +14,9 @@ func (a *app) resolve(ctx context.Context, name string, c *createFlags) (*image.
 	if err != nil {
 		return nil, err
 	}
-	images, err := e.Images()
-	if err != nil {
-		return nil, err
-	}
 	var platform *v1.Platform
 	if c.platform.OS != "" || c.platform.Arch != "" {
 		platform = &v1.Platform{OS: c.platform.OS, Architecture: c.platform.Arch, Variant: c.platform.Variant}
 	}
-	return images.Resolve(name, platform)
+	return e.FindImage(name, platform)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/brig-run/brig/internal/image"
 )
 
 // StarterImage is the image that Brig carries in itself: its own binary, which
@@ -82,4 +84,19 @@ func hostNamespaces() string {
 		parts = append(parts, ns+"="+number)
 	}
 	return HostNamespacesVar + "=" + strings.Join(parts, ",")
+}
+
+// FindImage finds an image in the store; platform may be nil. The starter image
+// is there whenever it is asked for.
+func (e *Engine) FindImage(name string, platform *v1.Platform) (*image.Image, error) {
+	if isStarterImage(name) {
+		if err := e.addStarter(); err != nil {
+			return nil, fmt.Errorf("make the image %s: %w", StarterImage, err)
+		}
+	}
+	images, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	return images.Resolve(name, platform)
 }
