@@ -18,6 +18,8 @@ func commands() []command {
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
 
+		{"load", groupImages, newLoad},
+
 		{"capabilities", groupOther, newCapabilities},
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},
