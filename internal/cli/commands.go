@@ -23,5 +23,6 @@ func commands() []command {
 		{"capabilities", groupOther, newCapabilities},
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},
+		{"hello", groupOther, newHello},
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/brig-run/brig/internal/hello"
 	"github.com/brig-run/brig/internal/image"
 )
 
@@ -66,11 +67,6 @@ func starterLayer(w io.Writer, exe io.ReadSeeker, fi os.FileInfo) error {
 // StarterLabel marks the image that shows what its container may do.
 const StarterLabel = "dev.brig.starter"
 
-// HostNamespacesVar is the variable that tells such a container which
-// namespaces are the host's, as "pid=4026531836,...": their numbers are no
-// secret, and without them it could not compare.
-const HostNamespacesVar = "BRIG_HOST_NAMESPACES"
-
 func (c *Container) isStarter() bool { return c.ImageConfig.Labels[StarterLabel] != "" }
 
 func hostNamespaces() string {
@@ -83,7 +79,7 @@ func hostNamespaces() string {
 		number := strings.TrimSuffix(link[strings.IndexByte(link, '[')+1:], "]")
 		parts = append(parts, ns+"="+number)
 	}
-	return HostNamespacesVar + "=" + strings.Join(parts, ",")
+	return hello.HostNamespacesVar + "=" + strings.Join(parts, ",")
 }
 
 // FindImage finds an image in the store; platform may be nil. The starter image
