@@ -14,6 +14,12 @@ import (
 type MountOptions struct {
 	Lower       []string // chain IDs, base first; none for an empty image
 	Upper, Work string   // the writable layer's directories; both empty for a read-only view
+
+	// Volatile leaves it to chance whether the writable layer survives a power
+	// cut: fsync(2) inside returns at once, and unmounting does not sync the
+	// whole file system of Upper, which else is most of what a short-lived
+	// container costs the disk. For containers that nobody keeps.
+	Volatile bool
 }
 
 // maxLower is the kernel's limit (fs/overlayfs/params.h, OVL_MAX_STACK).
@@ -32,25 +38,55 @@ func (s *Store) Mount(o MountOptions) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount root: %w", err)
 	}
-	attr := 0
-	if o.Upper == "" {
-		attr = unix.MOUNT_ATTR_RDONLY
+	p := plan{lower: dirs, upper: o.Upper, work: o.Work, volatile: o.Volatile && o.Upper != ""}
+	if p.volatile {
+		// Overlayfs marks the work directory, and refuses it from then on:
+		// after a crash the writable layer may be torn. Whoever starts such a
+		// container again has chosen that.
+		os.RemoveAll(o.Work + "/work/incompat")
 	}
 	var fd int
 	if appendsLower() {
-		fd, err = mountAppending(dirs, o.Upper, o.Work, attr)
+		fd, err = mountAppending(p)
 	} else {
-		fd, err = mountJoined(dirs, o.Upper, o.Work, attr)
+		fd, err = mountJoined(p)
 	}
 	if err != nil {
-		for _, d := range dirs {
+		for _, d := range p.lower {
 			if !exists(d) {
 				return nil, fmt.Errorf("mount root: layer %s: %w", d, ErrNotFound)
 			}
 		}
+		if o.Upper != "" {
+			err = fmt.Errorf("with writable layer %s: %w", o.Upper, err)
+		}
 		return nil, fmt.Errorf("mount root of %d layers: %w", len(o.Lower), err)
 	}
 	return os.NewFile(uintptr(fd), "overlay root"), nil
+}
+
+// plan is MountOptions with paths.
+type plan struct {
+	lower       []string // topmost first
+	upper, work string
+	volatile    bool
+}
+
+// attr is the mount's attributes, see fsmount(2).
+func (p plan) attr() int {
+	if p.upper == "" {
+		return unix.MOUNT_ATTR_RDONLY
+	}
+	return 0
+}
+
+// options are those that do not depend on the layers. A value "" is a flag.
+func (p plan) options() [][2]string {
+	opts := [][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+	if p.volatile {
+		opts = append(opts, [2]string{"volatile", ""})
+	}
+	return opts
 }
 
 // lowerDirs returns the paths of the lower directories, topmost first.
@@ -170,38 +206,42 @@ func (c *fsContext) hold(path string) string {
 	return "/proc/self/fd/" + strconv.Itoa(fd)
 }
 
-// features sets the options that do not depend on the layers.
-func (c *fsContext) features() {
-	c.set("source", "overlay") // the name in mountinfo and df
-	c.set("index", "off")
-	c.set("metacopy", "off")
-	c.set("redirect_dir", "nofollow")
-}
-
 // mount creates the file system and a detached mount of it.
-func (c *fsContext) mount(attr int) (int, error) {
+func (c *fsContext) mount(p plan) (int, error) {
+	c.set("source", "overlay") // the name in mountinfo and df
+	for _, o := range p.options() {
+		if o[1] != "" {
+			c.set(o[0], o[1])
+		} else if c.err == nil {
+			c.err, c.after = unix.FsconfigSetFlag(c.fd, o[0]), o[0]
+		}
+	}
 	fd := -1
 	if c.err == nil {
 		c.err, c.after = unix.FsconfigCreate(c.fd), "create overlay"
 	}
 	if c.err == nil {
-		fd, c.err = unix.Fsmount(c.fd, unix.FSMOUNT_CLOEXEC, attr)
+		fd, c.err = unix.Fsmount(c.fd, unix.FSMOUNT_CLOEXEC, p.attr())
 		c.after = "mount overlay"
 	}
 	if c.err != nil {
-		return -1, fmt.Errorf("%s: %w%s", c.after, c.err, c.log())
+		return -1, fmt.Errorf("%s: %w%s", c.after, c.err, c.reason())
 	}
 	return fd, nil
 }
 
-// log returns what the kernel says about a failure (fsopen(2), "message
-// retrieval interface"), as ": text; text", or nothing.
-func (c *fsContext) log() string {
+// reason returns what the kernel says about a failure (fsopen(2), "message
+// retrieval interface"), as ": text; text". Overlayfs says most of it to the
+// kernel's log alone.
+func (c *fsContext) reason() string {
 	var all strings.Builder
 	buf := make([]byte, 512)
 	for {
 		n, err := unix.Read(c.fd, buf)
 		if err != nil || n <= 0 {
+			if all.Len() == 0 && c.err == unix.EINVAL {
+				return ": dmesg tells the reason"
+			}
 			return all.String()
 		}
 		text := strings.TrimSpace(string(buf[:n]))
@@ -218,56 +258,51 @@ func (c *fsContext) log() string {
 }
 
 // mountAppending is the way of Linux 6.5 and later: one option for each layer.
-func mountAppending(dirs []string, upper, work string, attr int) (int, error) {
+func mountAppending(p plan) (int, error) {
 	c, err := openOverlay()
 	if err != nil {
 		return -1, err
 	}
 	defer c.close()
-	for _, d := range dirs {
+	for _, d := range p.lower {
 		c.setDir("lowerdir+", d)
 	}
-	if upper != "" {
-		c.setDir("upperdir", upper)
-		c.setDir("workdir", work)
+	if p.upper != "" {
+		c.setDir("upperdir", p.upper)
+		c.setDir("workdir", p.work)
 	}
-	c.features()
-	return c.mount(attr)
+	return c.mount(p)
 }
 
 // mountJoined is the way of older kernels: all layers in one option, named by
 // descriptors to keep it short. What still exceeds the 255 bytes of fsconfig(2)
 // goes through mount(2), which takes a page.
-func mountJoined(dirs []string, upper, work string, attr int) (int, error) {
+func mountJoined(p plan) (int, error) {
 	c, err := openOverlay()
 	if err != nil {
 		return -1, err
 	}
 	defer c.close()
-	names := make([]string, len(dirs))
-	for i, d := range dirs {
+	names := make([]string, len(p.lower))
+	for i, d := range p.lower {
 		names[i] = c.hold(d)
 	}
 	lower := strings.Join(names, ":")
 	if c.err == nil && len(lower) > 255 {
-		return mountByPage(dirs, upper, work, attr)
-	}
-	if upper != "" {
-		upper, work = c.hold(upper), c.hold(work)
+		return mountByPage(p)
 	}
 	c.set("lowerdir", lower)
-	if upper != "" {
-		c.set("upperdir", upper)
-		c.set("workdir", work)
+	if p.upper != "" {
+		c.set("upperdir", c.hold(p.upper))
+		c.set("workdir", c.hold(p.work))
 	}
-	c.features()
-	return c.mount(attr)
+	return c.mount(p)
 }
 
 // mountByPage mounts with mount(2). That call knows no detached mounts, so a
 // thread of its own makes the mount in a mount namespace of its own, takes a
 // detached copy along, and ends.
-func mountByPage(dirs []string, upper, work string, attr int) (int, error) {
+func mountByPage(p plan) (int, error) {
 	type result struct {
 		fd  int
 		err error
@@ -277,14 +312,14 @@ func mountByPage(dirs []string, upper, work string, attr int) (int, error) {
 		// Never unlocked: the thread, which is no longer like the others, ends
 		// with the goroutine.
 		runtime.LockOSThread()
-		fd, err := mountInOwnNamespace(dirs, upper, work, attr)
+		fd, err := mountInOwnNamespace(p)
 		done <- result{fd, err}
 	}()
 	res := <-done
 	return res.fd, res.err
 }
 
-func mountInOwnNamespace(dirs []string, upper, work string, attr int) (int, error) {
+func mountInOwnNamespace(p plan) (int, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return -1, fmt.Errorf("unshare the mount namespace: %w", err)
 	}
@@ -298,15 +333,18 @@ func mountInOwnNamespace(dirs []string, upper, work string, attr int) (int, erro
 	number := func(dir string) string {
 		return strings.TrimPrefix(held.hold(dir), "/proc/self/fd/")
 	}
-	data := "index=off,metacopy=off,redirect_dir=nofollow"
-	if upper != "" {
-		data += ",upperdir=" + number(upper) + ",workdir=" + number(work)
+	var data []string
+	for _, o := range p.options() {
+		data = append(data, strings.TrimSuffix(o[0]+"="+o[1], "="))
 	}
-	names := make([]string, len(dirs))
-	for i, d := range dirs {
+	if p.upper != "" {
+		data = append(data, "upperdir="+number(p.upper), "workdir="+number(p.work))
+	}
+	names := make([]string, len(p.lower))
+	for i, d := range p.lower {
 		names[i] = number(d)
 	}
-	data += ",lowerdir=" + strings.Join(names, ":")
+	data = append(data, "lowerdir="+strings.Join(names, ":"))
 	if held.err != nil {
 		return -1, fmt.Errorf("%s: %w", held.after, held.err)
 	}
@@ -314,16 +352,16 @@ func mountInOwnNamespace(dirs []string, upper, work string, attr int) (int, erro
 		return -1, fmt.Errorf("enter /proc/self/fd: %w", err)
 	}
 	// Any directory will do to mount on: nobody else sees it.
-	on := dirs[0]
-	if err := unix.Mount("overlay", on, "overlay", 0, data); err != nil {
+	on := p.lower[0]
+	if err := unix.Mount("overlay", on, "overlay", 0, strings.Join(data, ",")); err != nil {
 		return -1, fmt.Errorf("mount overlay: %w", err)
 	}
 	fd, err := unix.OpenTree(unix.AT_FDCWD, on, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("copy the overlay mount: %w", err)
 	}
-	if attr != 0 {
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(attr)}); err != nil {
+	if p.attr() != 0 {
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(p.attr())}); err != nil {
 			unix.Close(fd)
 			return -1, fmt.Errorf("make the mount read-only: %w", err)
 		}

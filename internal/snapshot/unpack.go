@@ -1,12 +1,10 @@
 package snapshot
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -191,14 +189,13 @@ func (s *Store) extract(ctx context.Context, l Layer, tmp string, lower stack, r
 		limits.Entries = defaultEntries
 	}
 	src := &source{ctx: ctx, r: r, hash: l.DiffID.Algorithm().Hash(), left: limits.Bytes, max: limits.Bytes}
-	// The buffer is large so that the hash sees large pieces even where the
-	// archive reader asks for single headers.
-	buffered := bufio.NewReaderSize(src, 256<<10)
-	size, err := apply(ctx, tmp, lower, limits, buffered)
+	stream := newReadAhead(src)
+	defer stream.close()
+	size, err := apply(ctx, tmp, lower, limits, stream)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, buffered); err != nil {
+	if _, err := io.Copy(io.Discard, stream); err != nil {
 		return fmt.Errorf("read to the end: %w", err)
 	}
 	if got := digest.NewDigest(l.DiffID.Algorithm(), src.hash); got != l.DiffID {
@@ -209,26 +206,6 @@ func (s *Store) extract(ctx context.Context, l Layer, tmp string, lower stack, r
 		return err
 	}
 	return os.WriteFile(tmp+"/layer.json", b, 0o600)
-}
-
-// source is the tar stream on its way in: hashed, bounded, and ended by ctx.
-type source struct {
-	ctx       context.Context
-	r         io.Reader
-	hash      hash.Hash
-	left, max int64
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := s.r.Read(p)
-	s.hash.Write(p[:n])
-	if s.left -= int64(n); s.left < 0 {
-		return 0, fmt.Errorf("larger than the limit of %d bytes for one layer", s.max)
-	}
-	return n, err
 }
 
 // openLower opens the lower directories of the parents, topmost first.
