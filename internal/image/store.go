@@ -153,6 +153,12 @@ func (t *tempFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom copies through Write. Without it io.Copy would find the file's own
+// method, and the digest and the size would miss what it copies.
+func (t *tempFile) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{t}, r)
+}
+
 // digest is that of all that was written.
 func (t *tempFile) digest() string { return "sha256:" + hex.EncodeToString(t.hash.Sum(nil)) }
 
