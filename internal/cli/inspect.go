@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"text/template"
 
 	"github.com/spf13/cobra"
 
@@ -100,7 +102,11 @@ func (a *app) printInspected(found []any, format string) error {
 	for _, v := range found {
 		var out bytes.Buffer
 		if err := t.Execute(&out, v); err != nil {
-			return templateError(err)
+			// Templates may use the JSON's names, too: {{.Id}} for {{.ID}}.
+			out.Reset()
+			if executeRaw(t, &out, v) != nil {
+				return templateError(err)
+			}
 		}
 		fmt.Fprintln(&out)
 		if _, err := out.WriteTo(a.out); err != nil {
@@ -108,6 +114,21 @@ func (a *app) printInspected(found []any, format string) error {
 		}
 	}
 	return nil
+}
+
+// executeRaw executes a template on a value's JSON form.
+func executeRaw(t *template.Template, w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber() // a large number stays as it is written
+	var raw any
+	if err := dec.Decode(&raw); err != nil {
+		return err
+	}
+	return t.Execute(w, raw)
 }
 
 func newTop(a *app) *cobra.Command {

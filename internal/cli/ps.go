@@ -119,11 +119,11 @@ func makeRow(c *engine.Container, s engine.State, full bool) psRow {
 		c: c, ID: c.ID, Image: c.Image, Names: c.Name, Networks: string(c.Network()), State: s.Status,
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: ago(c.Created), Status: statusText(s),
 	}
-	command := strconv.Quote(strings.Join(c.Command(), " "))
-	r.Command = command
+	command := commandText(c.Command())
+	r.Command = strconv.Quote(command)
 	if !full {
 		r.ID = shortID(c.ID)
-		r.Command = strconv.Quote(ellipsis(strings.Join(c.Command(), " "), 20))
+		r.Command = strconv.Quote(ellipsis(command, 20))
 	}
 	var labels, mounts []string
 	for k, v := range c.Labels() {
@@ -135,6 +135,18 @@ func makeRow(c *engine.Container, s engine.State, full bool) psRow {
 	}
 	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
 	return r
+}
+
+// commandText joins a command's words, with quotes around an argument that has
+// spaces, as Docker does.
+func commandText(words []string) string {
+	words = slices.Clone(words)
+	for i := 1; i < len(words); i++ {
+		if strings.Contains(words[i], " ") {
+			words[i] = "'" + words[i] + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // statusText is the status in Docker's words.

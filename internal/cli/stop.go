@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -95,12 +96,30 @@ func newRm(a *app) *cobra.Command {
   brig rm -f $(brig ps -aq)`,
 		Args: minArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if force {
+				args = a.existing(args)
+			}
 			return a.together(args, func(c *engine.Container) error { return c.Remove(force) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove running containers, too (with SIGKILL)")
 	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "accepted for Docker's sake: there are no anonymous volumes yet")
 	return cmd
+}
+
+// existing gives the names of containers that are there. As under Docker, a
+// removal by force mentions the others, and does not fail for them.
+func (a *app) existing(names []string) []string {
+	var found []string
+	for _, n := range names {
+		var missing *engine.NotFoundError
+		if _, err := a.container(n); errors.As(err, &missing) {
+			fmt.Fprintf(a.err, "brig: %s\n", err)
+			continue
+		}
+		found = append(found, n)
+	}
+	return found
 }
 
 func newWait(a *app) *cobra.Command {
