@@ -52,7 +52,8 @@ type applier struct {
 	links      int // AUFS's directory of hard link targets, or -1
 
 	copier copier
-	bytes  int64
+	limits Limits
+	bytes  int64 // of all files so far
 }
 
 // apply unpacks the tar stream into staging/fs, which it makes. It returns the
@@ -65,7 +66,7 @@ func apply(ctx context.Context, staging string, lower stack, limits Limits, r io
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: staging + "/fs", Err: err}
 	}
-	a := &applier{ctx: ctx, root: root, lower: lower, staging: staging, late: make(map[string]attrs), links: -1}
+	a := &applier{ctx: ctx, root: root, lower: lower, staging: staging, late: make(map[string]attrs), links: -1, limits: limits}
 	defer a.close()
 	if err := a.begin(); err != nil {
 		return 0, fmt.Errorf("root directory: %w", err)
@@ -82,12 +83,6 @@ func apply(ctx context.Context, staging string, lower stack, limits Limits, r io
 		}
 		if n >= limits.Entries {
 			return 0, fmt.Errorf("more than the limit of %d entries for one layer", limits.Entries)
-		}
-		if hasContent(h) {
-			a.bytes += h.Size
-		}
-		if h.Size > limits.Bytes || a.bytes > limits.Bytes {
-			return 0, fmt.Errorf("tar entry %q: files larger than the limit of %d bytes for one layer", h.Name, limits.Bytes)
 		}
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -286,6 +281,9 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 		return err
 	}
 	if hasContent(h) {
+		if err := a.count(h.Size); err != nil {
+			return err
+		}
 		return a.regular(d, base, at, content, isSparse(h))
 	}
 	switch h.Typeflag {
@@ -299,6 +297,15 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 		return a.device(d, base, at, h)
 	}
 	return fmt.Errorf("unknown entry type %q", h.Typeflag)
+}
+
+// count adds the bytes of a file to those of the layer.
+func (a *applier) count(size int64) error {
+	if size > a.limits.Bytes-a.bytes {
+		return fmt.Errorf("files larger than the limit of %d bytes for one layer", a.limits.Bytes)
+	}
+	a.bytes += size
+	return nil
 }
 
 // hasContent says whether the entry is a regular file, in one of the archive

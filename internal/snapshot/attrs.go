@@ -180,7 +180,9 @@ func setSpecial(dirfd int, base string, at attrs, link bool) error {
 	if err := unix.Fchownat(dirfd, base, at.uid, at.gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("chown to %d:%d: %w", at.uid, at.gid, err)
 	}
-	if !link { // symbolic links have no mode
+	// Symbolic links have no mode. fchmodat would follow one; nobody else
+	// writes here who could put one in the place of what was just made.
+	if !link {
 		if err := unix.Fchmodat(dirfd, base, at.mode, 0); err != nil {
 			return fmt.Errorf("chmod to %o: %w", at.mode, err)
 		}

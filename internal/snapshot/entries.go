@@ -200,7 +200,9 @@ func (a *applier) copyUp(d dir, base string) error {
 			return err
 		}
 		defer f.Close()
-		a.bytes += st.Size
+		if err := a.count(st.Size); err != nil {
+			return err
+		}
 		return a.regular(d, base, at, f, true)
 	case unix.S_IFLNK:
 		target, err := readlinkat(fd, "")

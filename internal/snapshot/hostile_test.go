@@ -312,6 +312,18 @@ func entriesBomb(t *testing.T, n int) []byte {
 	return makeTar(t, entries...)
 }
 
+// A copy from a lower layer counts as well.
+func TestCopyUpIsLimited(t *testing.T) {
+	s := openStore(t, memoryDir(t)+"/layers")
+	chain := unpackAll(t, s, []entry{file("big", strings.Repeat("x", 3<<20))})
+	s.Limits.Bytes = 2 << 20
+	_, err := unpackBytes(s, makeTar(t, hardlink("h", "big")), chain...)
+	if err == nil || !strings.Contains(err.Error(), "files larger than the limit of 2097152 bytes") {
+		t.Errorf("got %v", err)
+	}
+	wantEmptyTmp(t, s)
+}
+
 // A stream that decompresses without end stops at the limit.
 func TestDecompressionBomb(t *testing.T) {
 	c := newCage(t)

@@ -148,6 +148,16 @@ func TestImpliedDirectories(t *testing.T) {
 	if want := "042750 1000:1001 1000000000.987654321 user.who=\"me\""; top["home/user"] != want {
 		t.Errorf("home/user: got %s, want %s", top["home/user"], want)
 	}
+	// An entry of its own, wherever it comes, says all there is to say.
+	explicit := unpackAll(t, s,
+		[]entry{directory("home/user").with(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.who": "me"} })},
+		[]entry{file("home/user/f", ""), directory("home/user").with(func(h *tar.Header) {
+			h.Mode, h.ModTime = 0o711, time.Unix(7, 0)
+			h.PAXRecords = map[string]string{"SCHILY.xattr.user.other": "1"}
+		})})
+	if got, want := describe(t, lowerOf(t, s, explicit[1]))["home/user"], `040711 0:0 7.000000000 user.other="1"`; got != want {
+		t.Errorf("explicit home/user: got %s, want %s", got, want)
+	}
 	for _, fresh := range []string{"new", "gone", "hidden/x"} {
 		if !strings.HasPrefix(top[fresh], "040755 0:0 ") {
 			t.Errorf("%s: got %s, want mode 0755 of root", fresh, top[fresh])

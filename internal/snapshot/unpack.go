@@ -70,7 +70,7 @@ func (s *Store) unpack(ctx context.Context, l Layer, final string, r io.Reader) 
 	// Closed last: nobody may see the lock free while we still clean up.
 	defer lock.Close()
 	if exists(final) { // whoever held the lock before us has done it
-		return os.Remove(tmp)
+		return os.RemoveAll(tmp)
 	}
 	defer func() {
 		if err != nil {
