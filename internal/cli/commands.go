@@ -18,7 +18,17 @@ func commands() []command {
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
 
+		{"images", groupImages, newImages},
+		{"pull", groupImages, newPull},
+		{"push", groupImages, newPush},
 		{"load", groupImages, newLoad},
+		{"save", groupImages, newSave},
+		{"import", groupImages, newImport},
+		{"tag", groupImages, newTag},
+		{"rmi", groupImages, newRmi},
+		{"history", groupImages, newHistory},
+		{"login", groupImages, newLogin},
+		{"logout", groupImages, newLogout},
 
 		{"capabilities", groupOther, newCapabilities},
 		{"info", groupOther, newInfo},

@@ -1,6 +1,8 @@
 package image
 
 import (
+	"bufio"
+	"compress/bzip2"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -179,6 +181,12 @@ func (s *Store) keepLayer(l *lease, r io.Reader) (v1.Descriptor, digest.Digest, 
 		return v1.Descriptor{}, "", err
 	}
 	defer t.discard()
+	buffered := bufio.NewReaderSize(r, 64<<10)
+	if head, _ := buffered.Peek(3); string(head) == "BZh" {
+		r = bzip2.NewReader(buffered) // no form for layers: it is kept unpacked
+	} else {
+		r = buffered
+	}
 	diff := digest.Canonical.Hash()
 	z, c, err := decompress(io.TeeReader(r, t))
 	if err != nil {

@@ -62,6 +62,13 @@ func (e *PlatformError) Error() string {
 		e.Name, e.Have, e.Want, e.Want)
 }
 
+// damagedError says that a name has lost its image.
+type damagedError struct{ name string }
+
+func (e *damagedError) Error() string {
+	return fmt.Sprintf("image %s is damaged: its record is missing; remove the name with brig rmi and pull it again", e.name)
+}
+
 // Resolve finds an image by name, ID (with or without sha256:) or the beginning
 // of an ID. A platform refuses an image made for another one; nil takes what is
 // there. Errors are *NotFoundError, *PlatformError, or wrap what failed.
@@ -95,7 +102,7 @@ func (s *Store) resolve(name string) (*Image, *Reference, error) {
 		if err == nil {
 			i, err := s.readRecord(rr.Image)
 			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("image %s is damaged: its record is missing; remove the name and pull it again", name)
+				err = &damagedError{name}
 			}
 			return i, &ref, err
 		}

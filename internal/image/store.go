@@ -267,6 +267,8 @@ func flock(f *os.File, how int) error {
 type lease struct {
 	s *Store
 	f *os.File
+	// resumable says that what a failed try has fetched is of use to the next.
+	resumable bool
 }
 
 func (s *Store) newLease() (*lease, error) {
@@ -274,7 +276,7 @@ func (s *Store) newLease() (*lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a lease: %w", err)
 	}
-	return &lease{s, f}, nil
+	return &lease{s: s, f: f}, nil
 }
 
 // hold adds digests of blobs and chain IDs of layers to the lease. What is in
@@ -291,17 +293,19 @@ func (l *lease) hold(names ...string) error {
 	return nil
 }
 
-// end gives the lease up: with all done it goes, otherwise it stays for a day
-// to keep what was fetched.
+// end gives the lease up. After a failure it stays for a day if the next try
+// could use what was fetched; otherwise that is collected at once.
 func (l *lease) end(err error) {
-	if err == nil {
-		// What earlier tries have left is of no more use.
-		l.s.dropLeases(l)
-		os.Remove(l.f.Name())
-	} else if fi, serr := l.f.Stat(); serr == nil && fi.Size() == 0 {
-		os.Remove(l.f.Name())
+	defer l.f.Close()
+	fi, serr := l.f.Stat()
+	if err != nil && l.resumable && serr == nil && fi.Size() > 0 {
+		return
 	}
-	l.f.Close()
+	if err == nil {
+		l.s.dropLeases(l) // of earlier tries
+	}
+	os.Remove(l.f.Name())
+	l.s.tidy(err != nil)
 }
 
 // dropLeases removes the leases of failed processes that hold nothing which
