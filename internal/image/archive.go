@@ -239,7 +239,7 @@ func (m *member) open(s *Store) (io.ReadCloser, error) {
 	case m.data != nil:
 		return io.NopCloser(strings.NewReader(string(m.data))), nil
 	case m.temp != nil:
-		return os.Open(m.temp.Name())
+		return os.Open(m.temp.file.Name())
 	}
 	return os.Open(s.blobPath(m.digest))
 }

@@ -34,19 +34,19 @@ func (s *Store) fetch(ctx context.Context, r *registry, l *lease, d v1.Descripto
 	if err != nil {
 		return fmt.Errorf("download %s: %w", digest, err)
 	}
-	defer p.Close()
+	defer p.file.Close()
 	if s.hasBlob(digest) { // by whoever had the lock before us
-		os.Remove(p.Name())
+		os.Remove(p.file.Name())
 		return nil
 	}
 	p.want, p.bar = d, bar
 	if err := p.download(ctx, r); err != nil {
 		return fmt.Errorf("download %s: %w", digest, err)
 	}
-	if err := p.Sync(); err != nil {
+	if err := p.file.Sync(); err != nil {
 		return fmt.Errorf("download %s: %w", digest, err)
 	}
-	if err := os.Rename(p.Name(), s.blobPath(digest)); err != nil {
+	if err := os.Rename(p.file.Name(), s.blobPath(digest)); err != nil {
 		return fmt.Errorf("download %s: %w", digest, err)
 	}
 	return syncDir(s.path("blobs/sha256"))
@@ -54,7 +54,7 @@ func (s *Store) fetch(ctx context.Context, r *registry, l *lease, d v1.Descripto
 
 // partial is a blob on its way, locked.
 type partial struct {
-	*os.File
+	file *os.File
 	want v1.Descriptor
 	bar  Bar
 	hash hash.Hash
@@ -74,7 +74,7 @@ func (s *Store) openPartial(ctx context.Context, digest string, bar Bar) (*parti
 			return nil, err
 		}
 		if same(f, path) {
-			return &partial{File: f}, nil
+			return &partial{file: f}, nil
 		}
 		f.Close() // it has become a blob meanwhile, or was collected
 	}
@@ -147,27 +147,27 @@ func (p *partial) download(ctx context.Context, r *registry) error {
 // resume takes up what the file holds.
 func (p *partial) resume() error {
 	p.hash, p.have = sha256.New(), 0
-	fi, err := p.Stat()
+	fi, err := p.file.Stat()
 	if err != nil {
 		return err
 	}
 	if fi.Size() > p.want.Size {
 		return p.restart()
 	}
-	if _, err := p.Seek(0, io.SeekStart); err != nil {
+	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	p.have, err = io.Copy(p.hash, p.File)
+	p.have, err = io.Copy(p.hash, p.file)
 	return err
 }
 
 // restart throws away what the file holds.
 func (p *partial) restart() error {
 	p.hash, p.have = sha256.New(), 0
-	if err := p.Truncate(0); err != nil {
+	if err := p.file.Truncate(0); err != nil {
 		return err
 	}
-	_, err := p.Seek(0, io.SeekStart)
+	_, err := p.file.Seek(0, io.SeekStart)
 	return err
 }
 
@@ -248,7 +248,7 @@ func (p *partial) restartWith(err error) error {
 }
 
 func (p *partial) Write(b []byte) (int, error) {
-	n, err := p.File.Write(b)
+	n, err := p.file.Write(b)
 	p.hash.Write(b[:n])
 	p.have += int64(n)
 	p.bar.Set(p.have, p.want.Size)

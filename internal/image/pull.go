@@ -168,6 +168,7 @@ func (u *puller) fetchAll(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	bars := make([]Bar, len(layers))
 	done := make([]chan error, len(layers))
+	present := make([]bool, len(layers))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
@@ -182,6 +183,7 @@ func (u *puller) fetchAll(ctx context.Context) error {
 			if u.hasBlob(string(d.Digest)) {
 				bars[i].State("Already exists")
 				done[i] <- nil
+				present[i] = true
 				continue
 			}
 		}
@@ -202,24 +204,24 @@ func (u *puller) fetchAll(ctx context.Context) error {
 		})
 	}
 	for i := range layers {
-		if err := u.unpackNext(ctx, layers[i], i, bars[i], done); err != nil {
+		if err := <-done[i]; err != nil {
+			return err
+		}
+		if err := u.unpackNext(ctx, layers[i], i, bars[i], present[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unpackNext waits for a layer's blob and unpacks it. A failure of any later
-// layer ends the wait as well.
-func (u *puller) unpackNext(ctx context.Context, layer snapshot.Layer, i int, bar Bar, done []chan error) error {
-	if err := <-done[i]; err != nil {
-		return err
-	}
-	if u.layers.Has(layer.ChainID) {
-		bar.State("Pull complete")
+// unpackNext unpacks a layer whose blob has come, if it was not present before.
+func (u *puller) unpackNext(ctx context.Context, layer snapshot.Layer, i int, bar Bar, present bool) error {
+	if present {
 		return nil
 	}
-	bar.State("Extracting")
+	if !u.layers.Has(layer.ChainID) {
+		bar.State("Extracting")
+	}
 	if err := u.unpack(ctx, layer, string(u.doc.Layers[i].Digest), bar); err != nil {
 		return err
 	}

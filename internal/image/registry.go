@@ -330,10 +330,9 @@ func (r *registry) explain(err error) error {
 	}
 	switch te.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return &registryError{fmt.Sprintf("access to %s denied: it does not exist or needs other credentials; log in with brig login%s",
-			r.ref.FamiliarName(), loginTo), err}
+		return &registryError{fmt.Sprintf("access denied: the repository does not exist or needs other credentials; log in with brig login%s", loginTo), err}
 	case http.StatusNotFound:
-		return &registryError{fmt.Sprintf("%s not found in registry %s", r.ref.Familiar(), r.ref.Domain), err}
+		return &registryError{fmt.Sprintf("not found: registry %s has no such image or tag", r.ref.Domain), err}
 	case http.StatusTooManyRequests:
 		return &registryError{fmt.Sprintf("registry %s allows no more requests for now; wait, or log in with brig login%s", r.ref.Domain, loginTo), err}
 	}

@@ -107,8 +107,11 @@ func digestOf(b []byte) string {
 
 // tempFile is a file below tmp with a flock on it: one whose lock is free is
 // that of a dead process. It counts and hashes what is written.
+//
+// The file is not embedded: its ReadFrom would take what io.Copy brings past
+// the hash.
 type tempFile struct {
-	*os.File
+	file *os.File
 	hash hash.Hash
 	size int64
 	err  error
@@ -119,7 +122,7 @@ func (s *Store) newTemp() (*tempFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary file: %w", err)
 	}
-	return &tempFile{File: f, hash: sha256.New()}, nil
+	return &tempFile{file: f, hash: sha256.New()}, nil
 }
 
 // newLocked makes a file with a name of its own in one of the directories.
@@ -144,7 +147,7 @@ func same(f *os.File, path string) bool {
 }
 
 func (t *tempFile) Write(p []byte) (int, error) {
-	n, err := t.File.Write(p)
+	n, err := t.file.Write(p)
 	t.hash.Write(p[:n])
 	t.size += int64(n)
 	if err != nil {
@@ -164,24 +167,24 @@ func (t *tempFile) digest() string { return "sha256:" + hex.EncodeToString(t.has
 
 // discard removes the file, if it has not got its final name.
 func (t *tempFile) discard() {
-	if t.File != nil {
-		os.Remove(t.Name())
-		t.Close()
-		t.File = nil
+	if t.file != nil {
+		os.Remove(t.file.Name())
+		t.file.Close()
+		t.file = nil
 	}
 }
 
 // publish syncs the file and gives it its final name.
 func (t *tempFile) publish(path string) error {
 	defer t.discard()
-	if err := t.Sync(); err != nil {
+	if err := t.file.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(t.Name(), path); err != nil {
+	if err := os.Rename(t.file.Name(), path); err != nil {
 		return err
 	}
-	t.Close()
-	t.File = nil
+	t.file.Close()
+	t.file = nil
 	return syncDir(filepath.Dir(path))
 }
 
