@@ -215,7 +215,7 @@ func (c *Container) mount() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := c.engine.Layers.Mount(snapshot.MountOptions{Lower: c.Layers, Upper: upper, Work: work})
+	root, err := c.engine.Layers.Mount(snapshot.MountOptions{Lower: c.Layers, Upper: upper, Work: work, Volatile: c.AutoRemove})
 	if err != nil {
 		return nil, fmt.Errorf("mount the image's layers: %w", err)
 	}
