@@ -88,11 +88,11 @@ func (a *archive) add(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if sparse(h) {
+		return errors.New("a sparse file has no place in an image archive")
+	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		if sparse(h) {
-			return errors.New("a sparse file has no place in an image archive")
-		}
 		m, err := a.spool(r)
 		if err != nil {
 			return err
