@@ -15,7 +15,7 @@ go build -o "$dir/brig" ./cmd/brig
 go build -o "$dir/start" ./bench
 # On a hybrid machine crun refuses to work while the v2 hierarchy has
 # controllers. All measure without it then, in a mount namespace.
-if [ -s /sys/fs/cgroup/unified/cgroup.controllers ] && [ -n "$(cat /sys/fs/cgroup/unified/cgroup.controllers)" ]; then
+if [ -n "$(cat /sys/fs/cgroup/unified/cgroup.controllers 2>/dev/null)" ]; then
 	hide='umount /sys/fs/cgroup/unified;'
 fi
 BRIG_BINARY="$dir/brig" unshare -m sh -c "${hide-} exec \"\$@\"" sh "$dir/start" -dir "$dir" "$@"
