@@ -25,6 +25,7 @@ type createFlags struct {
 	quiet      bool
 	autoRemove bool
 	attach     []string
+	registry   registryFlags
 
 	entrypoint string
 	cwd        string
@@ -191,6 +192,7 @@ func (c *createFlags) addLifecycle(f *pflag.FlagSet) {
 	f.StringVar(&c.pull, "pull", "missing", "when to pull the image: missing, always or never")
 	parsed(f, "platform", "", "os/arch", "platform of the image", spec.ParsePlatform, func(v spec.Platform) { c.platform = v })
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "print no progress of the pull")
+	c.registry.add(f)
 }
 
 // options turns the flags and arguments into what the engine creates.

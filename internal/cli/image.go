@@ -2,9 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-
+	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/image"
 )
 
@@ -14,9 +15,28 @@ func (a *app) resolve(ctx context.Context, name string, c *createFlags) (*image.
 	if err != nil {
 		return nil, err
 	}
-	var platform *v1.Platform
-	if c.platform.OS != "" || c.platform.Arch != "" {
-		platform = &v1.Platform{OS: c.platform.OS, Architecture: c.platform.Arch, Variant: c.platform.Variant}
+	platform := imagePlatform(c.platform)
+	if c.pull != "always" || engine.IsStarterImage(name) {
+		found, err := e.FindImage(name, platform)
+		var missing *image.NotFoundError
+		var other *image.PlatformError
+		switch {
+		case c.pull == "never" && errors.As(err, &missing):
+			return nil, fmt.Errorf("%w; pull it first: brig pull %s", err, name)
+		case c.pull == "never" || !errors.As(err, &missing) && !errors.As(err, &other):
+			return found, err
+		}
+		if missing != nil && !c.quiet {
+			fmt.Fprintf(a.err, "Unable to find image '%s' locally\n", missing.Name)
+		}
+	}
+	images, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	o := image.PullOptions{RegistryOptions: c.registry.options(), Platform: platform}
+	if _, err := pullImage(ctx, images, name, o, a.err, c.quiet); err != nil {
+		return nil, err
 	}
 	return e.FindImage(name, platform)
 }

@@ -17,8 +17,8 @@ import (
 // as a container's program shows what that container may do.
 const StarterImage = "brig/hello"
 
-// isStarterImage says whether a name is the starter image's.
-func isStarterImage(name string) bool {
+// IsStarterImage says whether a name is the starter image's.
+func IsStarterImage(name string) bool {
 	name = strings.TrimPrefix(name, "docker.io/")
 	return name == StarterImage || name == StarterImage+":latest"
 }
@@ -85,7 +85,7 @@ func hostNamespaces() string {
 // FindImage finds an image in the store; platform may be nil. The starter image
 // is there whenever it is asked for.
 func (e *Engine) FindImage(name string, platform *v1.Platform) (*image.Image, error) {
-	if isStarterImage(name) {
+	if IsStarterImage(name) {
 		if err := e.addStarter(); err != nil {
 			return nil, fmt.Errorf("make the image %s: %w", StarterImage, err)
 		}
