@@ -343,6 +343,9 @@ func (a *applier) aufs(parent, base string, h *tar.Header, at attrs, content io.
 			return false, fmt.Errorf("directory name %q is that of a whiteout", part)
 		}
 		if parent == aufsLinks && hasContent(h) {
+			if err := a.count(h.Size); err != nil {
+				return true, err
+			}
 			return true, a.aufsLink(base, at, content)
 		}
 		return true, nil
