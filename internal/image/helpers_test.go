@@ -426,3 +426,10 @@ func wantError(t testing.TB, err error, words ...string) {
 }
 
 const host = runtime.GOARCH
+
+func unmarshal(t testing.TB, b []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, v); err != nil {
+		t.Fatal(err)
+	}
+}
