@@ -72,7 +72,7 @@ func (a Action) String() string {
 		}
 		return entry.name
 	}
-	return fmt.Sprintf("action %#x", uint32(a))
+	return fmt.Sprintf("%#x", uint32(a))
 }
 
 func errnoName(n uint16) string {

@@ -441,7 +441,3 @@ func TestKernelNarrowArguments(t *testing.T) {
 		}
 	}
 }
-
-const loadMode = "SECCOMP_TEST_LOAD"
-
-func loadChild(mode string) { os.Exit(1) }

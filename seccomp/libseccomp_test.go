@@ -37,7 +37,8 @@ func runPeer(t *testing.T, input string, args ...string) []byte {
 	return out
 }
 
-// peerPrograms makes a filter of each profile for t with libseccomp.
+// peerPrograms makes a filter of each profile for t with libseccomp. It is
+// empty for one that libseccomp refuses.
 func peerPrograms(t *testing.T, profiles []*Profile, target Target) [][]bpf.Instruction {
 	t.Helper()
 	if !onX86(t) {
@@ -55,7 +56,7 @@ func peerPrograms(t *testing.T, profiles []*Profile, target Target) [][]bpf.Inst
 		if err := binary.Read(bytes.NewReader(out[4:4+n]), binary.LittleEndian, prog); err != nil {
 			t.Fatal(err)
 		}
-		if err := bpf.Check(prog); err != nil {
+		if err := bpf.Check(prog); n > 0 && err != nil {
 			t.Fatal(err)
 		}
 		list = append(list, prog)
@@ -193,6 +194,26 @@ func TestDefaultProfileAgreesWithLibseccomp(t *testing.T) {
 	}
 }
 
+// The profile for other machines, too: libseccomp makes filters for all.
+func TestDefaultProfileForARMAgreesWithLibseccomp(t *testing.T) {
+	p := peerNames(t, Default())
+	arm := Target{Arch: ARM64, Caps: capability.Default(), Kernel: KernelVersion{6, 1}}
+	theirs := peerPrograms(t, []*Profile{p}, arm)[0]
+	ours := likePeer(t, p, arm)
+	if len(ours.Archs) != 2 || ours.Archs[1].Arch != ARM {
+		t.Fatalf("ABIs %v", ours.Archs)
+	}
+	comparePeer(t, ours, theirs, rand.New(rand.NewPCG(15, 15)), nil)
+	checkFilter(t, ours, 15)
+	for _, nr := range []uint32{0xf0001, 0xf0002, 0xf0005, 0xf0006, 0xf0007, 0xf0000} {
+		d := &bpf.Data{Nr: nr, Arch: ARM.Audit()}
+		got, err := bpf.Run(theirs, d)
+		if want := ours.Action(d.Arch, nr, d.Args); err != nil || Action(got) != want {
+			t.Errorf("%#x: libseccomp %v, %v, we %v", nr, Action(got), err, want)
+		}
+	}
+}
+
 // comparePeer asks both for every number, with many arguments, and returns how
 // many answers it compared. Differ is told of each difference; without it, one
 // fails the test.
@@ -223,4 +244,180 @@ func comparePeer(t *testing.T, ours *Policy, theirs []bpf.Instruction, rng *rand
 		}
 	}
 	return n
+}
+
+// shape is a kind of random profile.
+type shape struct {
+	name    string
+	archs   []Arch
+	actions int  // how many actions the rules have
+	single  bool // one rule for each call
+	narrow  bool // values below 2^31
+	maxArgs int  // of one rule, all different
+	ops     []Op
+}
+
+func (sh shape) profile(s source) *Profile {
+	names := []string{"personality", "ioctl", "clone", "prctl", "fcntl", "openat", "mmap", "kill"}
+	p := &Profile{DefaultAction: randomAction(s), Architectures: sh.archs}
+	if p.DefaultAction == Notify {
+		p.DefaultAction = Trap
+	}
+	var actions []Action
+	for len(actions) < sh.actions {
+		if a := randomAction(s); a != p.DefaultAction {
+			actions = append(actions, a)
+		}
+	}
+	for i := range 1 + s.IntN(14) {
+		name := names[s.IntN(len(names))]
+		if sh.single {
+			name = names[i%len(names)]
+		}
+		if sh.single && i >= len(names) {
+			break
+		}
+		r := SyscallRule{Names: []string{name}, Action: actions[s.IntN(len(actions))]}
+		for range s.IntN(sh.maxArgs + 1) {
+			if c := sh.condition(s); !repeats(append(r.Args[:len(r.Args):len(r.Args)], c)) {
+				r.Args = append(r.Args, c)
+			}
+		}
+		p.Syscalls = append(p.Syscalls, r)
+	}
+	return p
+}
+
+func (sh shape) condition(s source) Condition {
+	c := randomCondition(s)
+	if sh.ops != nil {
+		c.Op = sh.ops[s.IntN(len(sh.ops))]
+	}
+	if sh.narrow {
+		c.Value, c.ValueTwo = uint64(uint32(c.Value)>>1), uint64(uint32(c.ValueTwo)>>1)
+	}
+	c.ValueTwo &= c.Value
+	if c.Op != MaskedEQ {
+		c.ValueTwo = 0
+	}
+	return c
+}
+
+// Profiles of the kinds on which libseccomp answers what a plain reading of
+// the rules says. TestDifferencesFromLibseccomp has the others.
+func TestRandomProfilesAgreeWithLibseccomp(t *testing.T) {
+	x86 := []Arch{I386, X32}
+	for _, sh := range []shape{
+		{name: "one rule for each call", actions: 3, single: true, maxArgs: 3},
+		{name: "one rule for each call, three ABIs", archs: x86, actions: 3, single: true, narrow: true, maxArgs: 3},
+		{name: "equality, several arguments", archs: x86, actions: 1, narrow: true, maxArgs: 3, ops: []Op{EQ, MaskedEQ}},
+		{name: "equality of 64 bits", actions: 1, maxArgs: 3, ops: []Op{EQ, MaskedEQ}},
+		{name: "equality and inequality", actions: 1, maxArgs: 1, ops: []Op{EQ, NE}},
+		{name: "order, narrow", actions: 1, narrow: true, maxArgs: 1},
+	} {
+		t.Run(sh.name, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(13, 13))
+			var profiles []*Profile
+			for range 150 {
+				profiles = append(profiles, sh.profile(rng))
+			}
+			n := 0
+			for i, theirs := range peerPrograms(t, profiles, target(0)) {
+				n += comparePeer(t, likePeer(t, profiles[i], target(0)), theirs, rng, nil)
+			}
+			t.Logf("%d calls of %d profiles agree", n, len(profiles))
+		})
+	}
+}
+
+// All the ways in which we mean to answer otherwise than libseccomp; the
+// package documentation has them in words.
+func TestDifferencesFromLibseccomp(t *testing.T) {
+	cond := func(index uint8, op Op, value uint64) []Condition {
+		return []Condition{{Index: index, Op: op, Value: value}}
+	}
+	rule := func(name string, a Action, args []Condition) SyscallRule {
+		return SyscallRule{Names: []string{name}, Action: a, Args: args}
+	}
+	const personality, socketcall, ipc = 135, 102, 117
+	for _, tc := range []struct {
+		name    string
+		rules   []SyscallRule
+		arch    Arch
+		nr      uint32
+		args    [6]uint64
+		ours    Action
+		theirs  Action
+		version bool // a fault of some versions of libseccomp, mended in others
+	}{
+		{
+			name:  "rules of different actions overlap: ours is the first, theirs follows the arguments",
+			rules: []SyscallRule{rule("personality", Trap, cond(0, EQ, 1)), rule("personality", Allow, cond(1, EQ, 2))},
+			nr:    personality, args: [6]uint64{1, 2}, ours: Trap, theirs: Allow,
+		},
+		{
+			name:  "a value of more than 32 bits on a 32-bit ABI: never equal for us, cut by them",
+			rules: []SyscallRule{rule("personality", Allow, cond(0, EQ, 0x100000028))},
+			arch:  I386, nr: 136, args: [6]uint64{0x28}, ours: Errno(1), theirs: Allow,
+		},
+		{
+			name:  "conditions behind socketcall: no allowance for us, an allowance without conditions for them",
+			rules: []SyscallRule{rule("socket", Allow, cond(0, EQ, 1))},
+			arch:  I386, nr: socketcall, args: [6]uint64{1, 0x1000}, ours: Errno(1), theirs: Allow,
+		},
+		{
+			name:  "the version in ipc's selector: cut by us as by the kernel, not by them",
+			rules: []SyscallRule{rule("shmat", KillProcess, nil)},
+			arch:  I386, nr: ipc, args: [6]uint64{1<<16 | 21}, ours: KillProcess, theirs: Errno(1),
+		},
+		{
+			name:  "several bounds of 64 bits",
+			rules: []SyscallRule{rule("personality", Allow, cond(0, LT, 10)), rule("personality", Allow, cond(0, GE, 1<<32))},
+			nr:    personality, args: [6]uint64{10}, ours: Errno(1), theirs: Allow, version: true,
+		},
+	} {
+		p := &Profile{DefaultAction: Errno(1), Architectures: []Arch{I386}, Syscalls: tc.rules}
+		theirs := peerPrograms(t, []*Profile{p}, target(0))[0]
+		got, err := bpf.Run(theirs, &bpf.Data{Nr: tc.nr, Arch: tc.arch.Audit(), Args: tc.args})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if Action(got) != tc.theirs && !tc.version {
+			t.Errorf("%s: they answer %v, want %v", tc.name, Action(got), tc.theirs)
+		}
+		if got := likePeer(t, p, target(0)).Action(tc.arch.Audit(), tc.nr, tc.args); got != tc.ours {
+			t.Errorf("%s: we answer %v, want %v", tc.name, got, tc.ours)
+		}
+	}
+
+	// The same conditions with different actions: the first is ours, they
+	// refuse.
+	p := &Profile{DefaultAction: Errno(1), Syscalls: []SyscallRule{
+		rule("personality", Trap, cond(0, EQ, 1)), rule("personality", Allow, cond(0, EQ, 1)),
+	}}
+	if theirs := peerPrograms(t, []*Profile{p}, target(0))[0]; len(theirs) > 0 {
+		t.Errorf("the same conditions twice: they make %d instructions", len(theirs))
+	}
+	if got := likePeer(t, p, target(0)).Action(X86_64.Audit(), personality, [6]uint64{1}); got != Trap {
+		t.Errorf("the same conditions twice: we answer %v", got)
+	}
+}
+
+// Unconditional rules: the first decides, for both, wherever it stands.
+func TestUnconditionalRulesAsInLibseccomp(t *testing.T) {
+	cond := []Condition{{Index: 0, Op: EQ, Value: 1}}
+	for _, rules := range [][]SyscallRule{
+		{{Action: Trap, Args: cond}, {Action: Allow}},
+		{{Action: Allow}, {Action: Trap, Args: cond}},
+		{{Action: Trap}, {Action: Allow}},
+		{{Action: Trap}, {Action: Allow, Args: cond}, {Action: KillProcess}},
+		{{Action: Errno(1), Args: cond}, {Action: Errno(1)}, {Action: Allow, Args: cond}},
+	} {
+		for i := range rules {
+			rules[i].Names = []string{"personality"}
+		}
+		p := &Profile{DefaultAction: Errno(1), Architectures: []Arch{I386, X32}, Syscalls: rules}
+		theirs := peerPrograms(t, []*Profile{p}, target(0))[0]
+		comparePeer(t, likePeer(t, p, target(0)), theirs, rand.New(rand.NewPCG(14, 14)), nil)
+	}
 }
