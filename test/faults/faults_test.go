@@ -85,13 +85,13 @@ func TestKilledCommand(t *testing.T) {
 		setUp []string
 	}{
 		{name: "run --rm", args: []string{"run", "--rm", "busybox", "true"}},
-		{name: "run", args: []string{"run", "--name", "c", "busybox", "true"}},
-		{name: "run -d", args: []string{"run", "-d", "--name", "c", "busybox", "sleep", "600"}},
-		{name: "create", args: []string{"create", "--name", "c", "busybox", "true"}},
-		{name: "start", args: []string{"start", "c"}, setUp: []string{"create", "--name", "c", "busybox", "sleep", "600"}},
-		{name: "exec", args: []string{"exec", "c", "sh", "-c", "exit 3"}, setUp: []string{"run", "-d", "--name", "c", "busybox", "sleep", "600"}},
-		{name: "stop", args: []string{"stop", "-t", "0", "c"}, setUp: []string{"run", "-d", "--name", "c", "busybox", "sleep", "600"}},
-		{name: "rm -f", args: []string{"rm", "-f", "c"}, setUp: []string{"run", "-d", "--name", "c", "busybox", "sleep", "600"}},
+		{name: "run", args: []string{"run", "--name", "box", "busybox", "true"}},
+		{name: "run -d", args: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
+		{name: "create", args: []string{"create", "--name", "box", "busybox", "true"}},
+		{name: "start", args: []string{"start", "box"}, setUp: []string{"create", "--name", "box", "busybox", "sleep", "600"}},
+		{name: "exec", args: []string{"exec", "box", "sh", "-c", "exit 3"}, setUp: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
+		{name: "stop", args: []string{"stop", "-t", "0", "box"}, setUp: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
+		{name: "rm -f", args: []string{"rm", "-f", "box"}, setUp: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
 	}
 	for i := range rounds() {
 		c := commands[i%len(commands)]
@@ -109,8 +109,8 @@ func TestKilledCommand(t *testing.T) {
 		what := fmt.Sprintf("%s killed after %s", c.name, after)
 		consistent(t, root, what)
 		// The name can be used: by the container that has it, or anew.
-		if res := root.Run("start", "c"); res.Code != 0 {
-			if res := root.Run("run", "--name", "c", "busybox", "true"); res.Code != 0 {
+		if res := root.Run("start", "box"); res.Code != 0 {
+			if res := root.Run("run", "--name", "box", "busybox", "true"); res.Code != 0 {
 				t.Errorf("%s: the name is neither a container's nor free: %s", what, res.Stderr)
 			}
 		}
@@ -224,7 +224,7 @@ func TestKilledMonitor(t *testing.T) {
 }
 
 func killStartingMonitor(t *testing.T, root *harness.Root, after time.Duration) {
-	cmd := root.Command("run", "-d", "--name", "c", "busybox", "sleep", "600")
+	cmd := root.Command("run", "-d", "--name", "box", "busybox", "sleep", "600")
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	if err := cmd.Start(); err != nil {
@@ -246,12 +246,12 @@ func killStartingMonitor(t *testing.T, root *harness.Root, after time.Duration) 
 }
 
 func killRunningMonitor(t *testing.T, root *harness.Root, remove bool) {
-	args := []string{"run", "-d", "--name", "c"}
+	args := []string{"run", "-d", "--name", "box"}
 	if remove {
 		args = append(args, "--rm")
 	}
 	root.Must(t, append(args, "busybox", "sleep", "600")...)
-	pid := pidOf(t, root, "c")
+	pid := pidOf(t, root, "box")
 	monitor := parent(t, pid)
 	unix.Kill(monitor, unix.SIGKILL)
 	if err := harness.Eventually("the monitor is dead", func() bool { return !harness.Alive(monitor) }); err != nil {
@@ -262,10 +262,10 @@ func killRunningMonitor(t *testing.T, root *harness.Root, remove bool) {
 		// To end with its monitor is allowed, to be unknown is not.
 		return
 	}
-	if out := root.Must(t, "ps", "--format", "{{.Names}}"); out != "c" {
+	if out := root.Must(t, "ps", "--format", "{{.Names}}"); out != "box" {
 		t.Errorf("a container that lost its monitor is not listed: %q", out)
 	}
-	if res := root.Run("stop", "-t", "0", "c"); res.Code != 0 {
+	if res := root.Run("stop", "-t", "0", "box"); res.Code != 0 {
 		t.Errorf("stop a container that lost its monitor: %s", res.Stderr)
 	}
 	if out := root.Must(t, "ps", "-q"); out != "" {
@@ -277,13 +277,13 @@ func killRunningMonitor(t *testing.T, root *harness.Root, remove bool) {
 		}
 		return
 	}
-	root.Must(t, "start", "c")
+	root.Must(t, "start", "box")
 	consistent(t, root, "started again")
 }
 
 func killEndingMonitor(t *testing.T, root *harness.Root, after time.Duration) {
-	root.Must(t, "run", "-d", "--name", "c", "busybox", "sleep", "600")
-	pid := pidOf(t, root, "c")
+	root.Must(t, "run", "-d", "--name", "box", "busybox", "sleep", "600")
+	pid := pidOf(t, root, "box")
 	monitor := parent(t, pid)
 	unix.Kill(pid, unix.SIGKILL)
 	time.Sleep(after)
@@ -293,7 +293,7 @@ func killEndingMonitor(t *testing.T, root *harness.Root, after time.Duration) {
 	if out := root.Must(t, "ps", "-a", "--format", "{{.State}}"); out != "exited" {
 		t.Errorf("%s: %s, want exited", what, out)
 	}
-	if code := root.Must(t, "wait", "c"); code != "137" && code != "255" {
+	if code := root.Must(t, "wait", "box"); code != "137" && code != "255" {
 		t.Errorf("%s: exit code %s, want 137, or 255 for unknown", what, code)
 	}
 }
@@ -307,19 +307,19 @@ func TestKilledContainer(t *testing.T) {
 		attached := i%2 == 0
 		var cmd *exec.Cmd
 		if attached {
-			cmd = root.Command("run", "--name", "c", "busybox", "sleep", "600")
+			cmd = root.Command("run", "--name", "box", "busybox", "sleep", "600")
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
 			if err := harness.Eventually("it runs", func() bool {
-				return root.Run("inspect", "-f", "{{.State.Status}}", "c").Output() == "running"
+				return root.Run("inspect", "-f", "{{.State.Status}}", "box").Output() == "running"
 			}); err != nil {
 				t.Fatal(err)
 			}
 		} else {
-			root.Must(t, "run", "-d", "--name", "c", "busybox", "sh", "-c", "sleep 600 & sleep 600 & wait")
+			root.Must(t, "run", "-d", "--name", "box", "busybox", "sh", "-c", "sleep 600 & sleep 600 & wait")
 		}
-		pid := pidOf(t, root, "c")
+		pid := pidOf(t, root, "box")
 		time.Sleep(time.Duration(random.Int64N(int64(10 * time.Millisecond))))
 		unix.Kill(pid, unix.SIGKILL)
 		if attached {
@@ -328,7 +328,7 @@ func TestKilledContainer(t *testing.T) {
 				t.Errorf("brig run ends with %d, want 137", code)
 			}
 		}
-		if code := root.Must(t, "wait", "c"); code != "137" {
+		if code := root.Must(t, "wait", "box"); code != "137" {
 			t.Errorf("recorded exit code %s, want 137", code)
 		}
 		consistent(t, root, "first process killed")
@@ -387,7 +387,7 @@ func TestRaces(t *testing.T) {
 		wg.Wait()
 		return results
 	}
-	run := []string{"run", "-d", "--name", "c", "busybox", "sleep", "600"}
+	run := []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}
 	for range 20 {
 		r := race(run, run, run)
 		won := 0
@@ -402,21 +402,21 @@ func TestRaces(t *testing.T) {
 		if won != 1 {
 			t.Errorf("%d containers got one name", won)
 		}
-		if out := root.Must(t, "ps", "-a", "--format", "{{.Names}}"); out != "c" {
+		if out := root.Must(t, "ps", "-a", "--format", "{{.Names}}"); out != "box" {
 			t.Errorf("ps says %q after the race", out)
 		}
 		// All of them may stop it, one may remove it, and it is gone.
-		for _, res := range race([]string{"stop", "-t", "0", "c"}, []string{"kill", "c"}, []string{"stop", "-t", "0", "c"}) {
+		for _, res := range race([]string{"stop", "-t", "0", "box"}, []string{"kill", "box"}, []string{"stop", "-t", "0", "box"}) {
 			if res.Code != 0 && !strings.Contains(res.Stderr, "not running") {
 				t.Errorf("stop, kill and stop: %s", res.Stderr)
 			}
 		}
-		for _, res := range race([]string{"start", "c"}, []string{"start", "c"}, []string{"ps", "-a"}) {
+		for _, res := range race([]string{"start", "box"}, []string{"start", "box"}, []string{"ps", "-a"}) {
 			if res.Code != 0 {
 				t.Errorf("two starts: %s", res.Stderr)
 			}
 		}
-		for _, res := range race([]string{"rm", "-f", "c"}, []string{"rm", "-f", "c"}, []string{"start", "c"}, []string{"logs", "c"}) {
+		for _, res := range race([]string{"rm", "-f", "box"}, []string{"rm", "-f", "box"}, []string{"start", "box"}, []string{"logs", "box"}) {
 			if res.Code != 0 && !strings.Contains(strings.ToLower(res.Stderr), "no such container") && !strings.Contains(res.Stderr, "being") {
 				t.Errorf("rm against rm and start: exit code %d: %s", res.Code, res.Stderr)
 			}

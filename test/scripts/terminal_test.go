@@ -130,7 +130,8 @@ func TestTerminal(t *testing.T) {
 	t.Run("jobs", func(t *testing.T) {
 		p := terminal(t, root, "run", "--rm", "-it", "busybox", "sh")
 		p.sees("# ")
-		p.types("sleep 600\r")
+		p.types("sh -c 'echo begun; exec sleep 600'\r")
+		p.sees(`begun\r`)
 		p.types("\x1a") // ctrl-z: the shell in the container has job control
 		p.sees("Stopped")
 		p.types("jobs; kill %1; exit 0\r")
@@ -199,20 +200,20 @@ func TestDetach(t *testing.T) {
 // A window that is closed hangs up the command, not the container.
 func TestWindowClosed(t *testing.T) {
 	root := newRoot(t)
-	p := terminal(t, root, "run", "-it", "--name", "c", "busybox", "sh")
+	p := terminal(t, root, "run", "-it", "--name", "box", "busybox", "sh")
 	p.sees("# ")
 	if err := p.term.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if out := root.Must(t, "ps", "--format", "{{.Names}} {{.Status}}"); !strings.HasPrefix(out, "c Up") {
+	if out := root.Must(t, "ps", "--format", "{{.Names}} {{.Status}}"); !strings.HasPrefix(out, "box Up") {
 		t.Fatalf("the container does not run on: %q", out)
 	}
 }
 
 func TestExecTerminal(t *testing.T) {
 	root := newRoot(t)
-	root.Must(t, "run", "-d", "--name", "c", "busybox", "sleep", "600")
-	p := terminal(t, root, "exec", "-it", "c", "sh")
+	root.Must(t, "run", "-d", "--name", "box", "busybox", "sleep", "600")
+	p := terminal(t, root, "exec", "-it", "box", "sh")
 	p.sees("# ")
 	p.types("tty; stty size\r")
 	p.sees(`/dev/pts/\d`)
@@ -220,17 +221,18 @@ func TestExecTerminal(t *testing.T) {
 	p.resizes(20, 50)
 	p.types("stty size\r")
 	p.sees(`20 50\s`)
-	p.types("sleep 600\r")
+	p.types("sh -c 'echo begun; exec sleep 600'\r")
+	p.sees(`begun\r`)
 	p.types(ctrlC)
 	p.types("exit 4\r")
 	p.ends(4)
 
 	// Detached, the command goes on.
-	p = terminal(t, root, "exec", "-it", "c", "sh", "-c", "echo begun; exec sleep 601")
+	p = terminal(t, root, "exec", "-it", "box", "sh", "-c", "echo begun; exec sleep 601")
 	p.sees("begun")
 	p.types(detach)
 	p.ends(0)
-	if out := root.Must(t, "exec", "c", "ps"); !strings.Contains(out, "sleep 601") {
+	if out := root.Must(t, "exec", "box", "ps"); !strings.Contains(out, "sleep 601") {
 		t.Errorf("the command has gone: %s", out)
 	}
 }
@@ -238,18 +240,18 @@ func TestExecTerminal(t *testing.T) {
 // A container with a terminal is started again, or made detached and attached to later.
 func TestStartOnTerminal(t *testing.T) {
 	root := newRoot(t)
-	root.Must(t, "create", "-it", "--name", "c", "busybox", "sh", "-c", "stty size; read x; echo got $x; exit 6")
+	root.Must(t, "create", "-it", "--name", "box", "busybox", "sh", "-c", "stty size; read x; echo got $x; exit 6")
 	for range 2 {
-		p := terminal(t, root, "start", "-ai", "c")
+		p := terminal(t, root, "start", "-ai", "box")
 		p.sees(`31 97\s`)
 		p.types("this\r")
 		p.sees("got this")
 		p.ends(6)
 	}
-	p := terminal(t, root, "run", "-d", "-it", "--name", "d", "busybox", "sh")
+	p := terminal(t, root, "run", "-d", "-it", "--name", "den", "busybox", "sh")
 	p.sees("[0-9a-f]{64}")
 	p.ends(0)
-	p = terminal(t, root, "attach", "d")
+	p = terminal(t, root, "attach", "den")
 	p.types("stty size\r")
 	p.sees(`31 97\s`)
 	p.types("kill -KILL $$; exit 5\r")
