@@ -188,14 +188,17 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		rng := rand.New(rand.NewPCG(7, uint64(len(b))))
+		check := func(audit, nr uint32) {
+			conds := conditionsOf(p, audit, nr)
+			checkTimes(t, p, filter, audit, nr, rng, conds, 1+3*len(conds))
+		}
 		for i := range p.Archs {
 			a := &p.Archs[i]
 			for _, call := range a.Calls {
-				checkNumber(t, p, filter, a.Arch.Audit(), call.Nr, rng)
-				checkNumber(t, p, filter, a.Arch.Audit(), call.Nr+1, rng)
+				check(a.Arch.Audit(), call.Nr)
 			}
-			checkNumber(t, p, filter, a.Arch.Audit(), a.Newest, rng)
-			checkNumber(t, p, filter, a.Arch.Audit(), a.Newest+1, rng)
+			check(a.Arch.Audit(), a.Newest)
+			check(a.Arch.Audit(), a.Newest+1)
 		}
 	})
 }

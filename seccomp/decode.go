@@ -113,9 +113,20 @@ func (d *decoder) token(path string) (json.Token, error) {
 		err = errors.New("the file ends in the middle of the profile")
 		line = 1 + bytes.Count(bytes.TrimRight(d.data, " \t\r\n"), []byte{'\n'})
 	case errors.As(err, &syntax):
-		line = 1 + bytes.Count(d.data[:min(max(syntax.Offset-1, 0), int64(len(d.data)))], []byte{'\n'})
+		line = d.lineOf(syntax.Offset)
 	}
 	return nil, d.fail(line, path, err)
+}
+
+// lineOf returns the line of a syntax error that is at offset or, where the
+// parser stopped before what it cannot read, at that.
+func (d *decoder) lineOf(offset int64) int {
+	at := min(max(int(offset)-1, 0), len(d.data))
+	if at < len(d.data) && bytes.IndexByte([]byte("{[,: \t\r\n"), d.data[at]) >= 0 {
+		at++
+		at += len(d.data[at:]) - len(bytes.TrimLeft(d.data[at:], " \t\r\n"))
+	}
+	return 1 + bytes.Count(d.data[:at], []byte{'\n'})
 }
 
 func (d *decoder) value(path string, depth int) (node, error) {

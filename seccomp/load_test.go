@@ -196,10 +196,10 @@ func loadRefused() error {
 		"program of 0 instructions":    {},
 		"program of 5000 instructions": {Program: make([]bpf.Instruction, 5000)},
 		// 65537 instructions would be 1 in the kernel's 16 bits.
-		"program of 65537 instructions":       {Program: slices.Repeat(good.Program[len(good.Program)-1:], 65537)},
-		"lacks the seccomp flag 0x40000000":   {Program: good.Program, Flags: 1 << 30},
-		"lacks the seccomp action 0x7": {Program: []bpf.Instruction{{Op: bpf.RetK, K: 0x70000000}}},
-		"invalid argument":                    {Program: []bpf.Instruction{{Op: bpf.LdAbs}}},
+		"program of 65537 instructions":     {Program: slices.Repeat(good.Program[len(good.Program)-1:], 65537)},
+		"lacks the seccomp flag 0x40000000": {Program: good.Program, Flags: 1 << 30},
+		"lacks the seccomp action 0x7":      {Program: []bpf.Instruction{{Op: bpf.RetK, K: 0x70000000}}},
+		"invalid argument":                  {Program: []bpf.Instruction{{Op: bpf.LdAbs}}},
 	} {
 		if _, err := f.Load(); err == nil || !strings.Contains(err.Error(), want) {
 			return fmt.Errorf("%s: %w", want, err)

@@ -50,6 +50,13 @@ func checkNumber(t *testing.T, p *Policy, f *Filter, audit, nr uint32, rng *rand
 	if len(conds) > 0 {
 		tries = 40 + 30*len(conds)
 	}
+	checkTimes(t, p, f, audit, nr, rng, conds, tries)
+}
+
+// checkTimes compares the filter with the policy for a number, with as many
+// sets of arguments as tries.
+func checkTimes(t *testing.T, p *Policy, f *Filter, audit, nr uint32, rng *rand.Rand, conds []Condition, tries int) {
+	t.Helper()
 	for range tries {
 		d := bpf.Data{Nr: nr, Arch: audit, IP: rng.Uint64(), Args: randomArgs(rng, conds)}
 		want := p.Decide(audit, nr, d.Args)
