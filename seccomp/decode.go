@@ -192,7 +192,15 @@ func (d *decoder) list(n *node, path string, depth int) error {
 	return err
 }
 
+// join appends a key of the file to a path. A key that is no plain word is
+// quoted, so that messages stay one line.
 func join(path, key string) string {
+	for _, r := range key {
+		if !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_') {
+			key = strconv.Quote(key)
+			break
+		}
+	}
 	if path == "" {
 		return key
 	}

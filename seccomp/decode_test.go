@@ -44,6 +44,7 @@ func TestParseProfileErrors(t *testing.T) {
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1.5}`, `p.json:1: defaultErrnoRet: 1.5 is no whole number from 0 to 2^64-1`},
 		{`{"defaultaction": "SCMP_ACT_ERRNO"}`, `p.json:1: defaultaction: unknown field; did you mean defaultAction?`},
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "syscall": []}`, `p.json:1: syscall: unknown field; did you mean syscalls?`},
+		{`{"default\nAction": "SCMP_ACT_ERRNO"}`, `p.json:1: "default\nAction": unknown field; did you mean defaultAction?`},
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "frobnicate": []}`, `p.json:1: frobnicate: unknown field`},
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"], "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}`, `p.json:1: architectures: cannot be given together with archMap; use one of both`},
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_46"]}`, `p.json:1: architectures[0]: unknown architecture "SCMP_ARCH_X86_46"; did you mean SCMP_ARCH_X86_64?`},

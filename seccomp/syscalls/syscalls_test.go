@@ -1,0 +1,153 @@
+package syscalls
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// The committed tables are what the generator makes.
+func TestTablesAreGenerated(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "tables")
+	cmd := exec.Command("go", "run", "gen.go", out)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	want, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("tables.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("tables.go differs from what gen.go makes; run go generate")
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, tc := range []struct {
+		arch Arch
+		name string
+		nr   uint32
+	}{
+		{X86_64, "read", 0}, {X86_64, "rt_sigreturn", 15}, {X86_64, "openat2", 437}, {X86_64, "rseq_slice_yield", 471},
+		{I386, "read", 3}, {I386, "socketcall", 102}, {I386, "clock_settime64", 404},
+		{X32, "read", 1 << 30}, {X32, "rt_sigaction", 1<<30 | 512}, {X32, "pwritev2", 1<<30 | 547}, {X32, "openat2", 1<<30 | 437},
+		{ARM, "read", 3}, {ARM, "breakpoint", 0xf0001}, {ARM, "get_tls", 0xf0006},
+		{AARCH64, "openat", 56}, {AARCH64, "newfstatat", 79},
+	} {
+		if nr, ok := Number(tc.arch, tc.name); !ok || nr != tc.nr {
+			t.Errorf("%v %s: %#x, %v", tc.arch, tc.name, nr, ok)
+		}
+		if name, ok := Name(tc.arch, tc.nr); !ok || name != tc.name {
+			t.Errorf("%v %#x: %q, %v", tc.arch, tc.nr, name, ok)
+		}
+	}
+	for _, tc := range []struct {
+		arch Arch
+		name string
+	}{
+		{X86_64, "socketcall"}, {X86_64, "riscv_flush_icache"}, {I386, "arch_specific_syscall"}, {X32, "uselib"},
+		{X32, "map_shadow_stack"}, {AARCH64, "open"}, {AARCH64, "breakpoint"}, {S390X, "read"}, {200, "read"}, {X86_64, ""},
+	} {
+		if nr, ok := Number(tc.arch, tc.name); ok {
+			t.Errorf("%v %s: %#x", tc.arch, tc.name, nr)
+		}
+	}
+	for _, tc := range []struct {
+		arch Arch
+		nr   uint32
+	}{
+		{X86_64, 1 << 30}, {X86_64, 5000}, {X86_64, 1<<32 - 1}, {I386, 1 << 30}, {X32, 0}, {X32, 1 << 31}, {X32, 1<<31 | 1<<30},
+		{ARM, 512}, {ARM, 0xf0000}, {ARM, 0xf0007}, {ARM, 1<<32 - 1}, {S390X, 1}, {200, 1},
+	} {
+		if name, ok := Name(tc.arch, tc.nr); ok {
+			t.Errorf("%v %#x: %s", tc.arch, tc.nr, name)
+		}
+	}
+}
+
+func TestAll(t *testing.T) {
+	if !slices.IsSorted(names[:]) {
+		t.Error("names are not sorted")
+	}
+	for a := range Arch(tables) {
+		last, n := int64(-1), 0
+		for nr, name := range All(a) {
+			if int64(nr) <= last {
+				t.Errorf("%v: %#x comes after %#x", a, nr, last)
+			}
+			last = int64(nr)
+			n++
+			if got, ok := Number(a, name); !ok || got != nr {
+				t.Errorf("%v %s: %#x, %v, want %#x", a, name, got, ok, nr)
+			}
+			if got, ok := Name(a, nr); !ok || got != name {
+				t.Errorf("%v %#x: %s, want %s", a, nr, got, name)
+			}
+		}
+		if n < 300 {
+			t.Errorf("%v: only %d calls", a, n)
+		}
+		for range All(a) {
+			break
+		}
+	}
+	for range All(S390X) {
+		t.Error("a call without a table")
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for text, want := range map[string]string{
+		"opnat": "openat", "OpenAt": "openat", "sys_read": "read", " write": "write", "clone33": "clone3", "frobnicate": "", "": "",
+	} {
+		if got := Nearest(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestArchNames(t *testing.T) {
+	audits := map[uint32]Arch{}
+	for a := range Arch(archs) {
+		if got, err := ParseArch(a.String()); err != nil || got != a {
+			t.Errorf("%v: %v, %v", a, got, err)
+		}
+		if got, err := ParseShort(a.Short()); err != nil || got != a {
+			t.Errorf("%s: %v, %v", a.Short(), got, err)
+		}
+		if other, ok := audits[a.Audit()]; ok && a != X32 {
+			t.Errorf("%v and %v have the same audit value", a, other)
+		}
+		audits[a.Audit()] = a
+		if a.HasTable() != (a.table() != nil) {
+			t.Errorf("%v: table %v", a, a.HasTable())
+		}
+	}
+	for a, want := range map[Arch]uint32{X86_64: 0xc000003e, I386: 0x40000003, X32: 0xc000003e, ARM: 0x40000028, AARCH64: 0xc00000b7, S390X: 0x80000016, RISCV64: 0xc00000f3, MIPSEL64N32: 0xe0000008} {
+		if got := a.Audit(); got != want {
+			t.Errorf("%v: audit %#x, want %#x", a, got, want)
+		}
+	}
+	for a, want := range map[Arch]bool{X86_64: true, I386: false, X32: false, ARM: false, AARCH64: true, MIPS64: true, MIPS64N32: false} {
+		if got := a.Is64(); got != want {
+			t.Errorf("%v: 64 bits: %v", a, got)
+		}
+	}
+	if _, err := ParseShort("amd46"); err == nil || err.Error() != `unknown architecture "amd46"; did you mean amd64?` {
+		t.Error(err)
+	}
+	if _, err := ParseArch("nonsense"); err == nil || err.Error() != `unknown architecture "nonsense"` {
+		t.Error(err)
+	}
+	if got := Arch(200).String() + Arch(200).Short(); got != "SCMP_ARCH_200arch200" {
+		t.Error(got)
+	}
+}
