@@ -419,10 +419,10 @@ func (d *decoder) rule(n node, path string, p *Profile) error {
 	r := SyscallRule{Line: n.line}
 	var e errnoFields
 	var name string
-	validated := func(s string) (string, error) { return s, validName(s) }
+	var listed bool
 	lines, err := d.fields(n, path, []field{
-		{"name", parsed(d, &name, validated)},
-		{"names", appended(d, &r.Names, validated)},
+		{"name", d.text(func(s string) error { name = s; return r.addName(s) })},
+		{"names", func(n node, path string) error { listed = true; return d.each(d.text(r.addName))(n, path) }},
 		{"action", parsed(d, &r.Action, parseAction)},
 		{"errnoRet", d.number(&e.ret)},
 		{"errno", d.string(&e.name)},
@@ -435,10 +435,8 @@ func (d *decoder) rule(n node, path string, p *Profile) error {
 		return err
 	}
 	switch {
-	case name != "" && len(r.Names) > 0:
+	case name != "" && listed:
 		return d.failf(lines["name"], join(path, "name"), "cannot be given together with names; use one of both")
-	case name != "":
-		r.Names = []string{name}
 	case len(r.Names) == 0:
 		return d.failf(n.line, join(path, "names"), "names no system call")
 	}

@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -138,6 +139,9 @@ func TestParseProfile(t *testing.T) {
 			{Names: []string{"write"}, Action: Errno(13), Line: 12},
 		},
 	}
+	for i := range got.Syscalls {
+		want.Syscalls[i].calls = got.Syscalls[i].calls
+	}
 	want.Syscalls[1].Excludes.Arches = got.Syscalls[1].Excludes.Arches // compared below
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -231,6 +235,46 @@ func TestOCIRoundTrip(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzFromOCI holds that every configuration is refused with an error that
+// names the file, or resolved.
+func FuzzFromOCI(f *testing.F) {
+	f.Add("SCMP_ACT_ERRNO", "SCMP_ARCH_X86", "SECCOMP_FILTER_FLAG_LOG", "socket", "SCMP_ACT_ALLOW", "SCMP_CMP_MASKED_EQ", uint(1), uint(0), uint64(3), uint64(1))
+	f.Add("SCMP_ACT_ALLOW", "SCMP_ARCH_X32", "", "clone3", "SCMP_ACT_NOTIFY", "SCMP_CMP_LT", uint(4095), uint(5), uint64(1<<40), uint64(0))
+	f.Fuzz(func(t *testing.T, def, arch, flag, name, action, op string, errno, index uint, value, value2 uint64) {
+		oci := &specs.LinuxSeccomp{
+			DefaultAction: specs.LinuxSeccompAction(def), Architectures: []specs.Arch{specs.Arch(arch)},
+			Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlag(flag)}, ListenerPath: name,
+			Syscalls: []specs.LinuxSyscall{{
+				Names: []string{name, "read"}, Action: specs.LinuxSeccompAction(action),
+				Args: []specs.LinuxSeccompArg{{Index: index, Value: value, ValueTwo: value2, Op: specs.LinuxSeccompOperator(op)}, {Index: 0, Value: value, Op: specs.OpNotEqual}},
+			}},
+		}
+		if errno%2 == 0 {
+			oci.DefaultErrnoRet, oci.Flags = &errno, nil
+		} else if errno%3 == 0 {
+			oci.Syscalls[0].ErrnoRet = &errno
+		}
+		p, err := FromOCI("config.json", oci)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "config.json: ") || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("error %q", err)
+			}
+			return
+		}
+		policy := mustResolve(t, p, target(0))
+		filter, err := Compile(policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng := rand.New(rand.NewPCG(16, value))
+		for _, a := range policy.Archs {
+			for _, call := range a.Calls {
+				checkTimes(t, policy, filter, a.Arch.Audit(), call.Nr, rng, conditionsOf(policy, a.Arch.Audit(), call.Nr), 10)
+			}
+		}
+	})
 }
 
 // FuzzParseProfile holds that no input makes the parser fail other than with

@@ -55,3 +55,5 @@
 //     arguments of socketcall lie in memory where no filter can see them, so
 //     rules with conditions do not apply there; Resolve notes it.
 package seccomp
+
+//go:generate go run gen.go

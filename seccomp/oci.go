@@ -5,75 +5,10 @@ import (
 	"fmt"
 	"strconv"
 
-	moby "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
-
-// Default returns Docker's default profile, from the module
-// github.com/moby/profiles/seccomp.
-func Default() *Profile {
-	p, err := fromMoby(moby.DefaultProfile())
-	if err != nil {
-		// The module's profile is fixed at build time, and the tests read it.
-		panic(err)
-	}
-	return p
-}
-
-func fromMoby(m *moby.Seccomp) (*Profile, error) {
-	p := &Profile{File: "default profile"}
-	if err := p.head(&m.LinuxSeccomp); err != nil {
-		return nil, err
-	}
-	p.ArchMap = make([]ArchFamily, 0, len(m.ArchMap))
-	for i, family := range m.ArchMap {
-		arch, err := syscalls.ParseArch(string(family.Arch))
-		if err != nil {
-			return nil, p.fail(item("archMap", i)+".architecture", err)
-		}
-		subs, err := parseArches(p, item("archMap", i)+".subArchitectures", family.SubArches, syscalls.ParseArch)
-		if err != nil {
-			return nil, err
-		}
-		p.ArchMap = append(p.ArchMap, ArchFamily{arch, subs})
-	}
-	p.Syscalls = make([]SyscallRule, 0, len(m.Syscalls))
-	for i, call := range m.Syscalls {
-		r, err := p.fromOCIRule(&call.LinuxSyscall, i)
-		if err != nil {
-			return nil, err
-		}
-		r.Comment = call.Comment
-		if r.Includes, err = p.fromMobyFilter(call.Includes, item("syscalls", i)+".includes"); err != nil {
-			return nil, err
-		}
-		if r.Excludes, err = p.fromMobyFilter(call.Excludes, item("syscalls", i)+".excludes"); err != nil {
-			return nil, err
-		}
-		p.Syscalls = append(p.Syscalls, r)
-	}
-	return p, nil
-}
-
-func (p *Profile) fromMobyFilter(f *moby.Filter, path string) (s Selector, err error) {
-	if f == nil {
-		return s, nil
-	}
-	for i, name := range f.Caps {
-		c, err := parseCap(name)
-		if err != nil {
-			return s, p.fail(item(path+".caps", i), err)
-		}
-		s.Caps = s.Caps.Add(c)
-	}
-	if f.MinKernel != nil {
-		s.MinKernel = KernelVersion{int(f.MinKernel.Kernel), int(f.MinKernel.Major)}
-	}
-	s.Arches, err = parseArches(p, path+".arches", f.Arches, syscalls.ParseShort)
-	return s, err
-}
 
 func parseArches[S ~string](p *Profile, path string, names []S, parse func(string) (Arch, error)) ([]Arch, error) {
 	if len(names) == 0 {
@@ -103,11 +38,6 @@ func FromOCI(file string, oci *specs.LinuxSeccomp) (*Profile, error) {
 		r, err := p.fromOCIRule(&oci.Syscalls[i], i)
 		if err != nil {
 			return nil, err
-		}
-		for j, name := range r.Names {
-			if err := validName(name); err != nil {
-				return nil, p.fail(item(item("syscalls", i)+".names", j), err)
-			}
 		}
 		p.Syscalls = append(p.Syscalls, r)
 	}
@@ -156,7 +86,7 @@ func widen(n *uint) *uint64 {
 	return &wide
 }
 
-// fromOCIRule reads rule i of a profile, except for the names of its calls.
+// fromOCIRule reads rule i of a profile.
 func (p *Profile) fromOCIRule(call *specs.LinuxSyscall, i int) (r SyscallRule, err error) {
 	fail := func(field string, err error) (SyscallRule, error) {
 		return SyscallRule{}, p.fail(item("syscalls", i)+"."+field, err)
@@ -171,7 +101,11 @@ func (p *Profile) fromOCIRule(call *specs.LinuxSyscall, i int) (r SyscallRule, e
 	if r.Action, err = action.withData(widen(call.ErrnoRet)); err != nil {
 		return fail("errnoRet", err)
 	}
-	r.Names = call.Names
+	for j, name := range call.Names {
+		if err := r.addName(name); err != nil {
+			return fail(item("names", j), err)
+		}
+	}
 	if len(call.Args) > 0 {
 		r.Args = make([]Condition, 0, len(call.Args))
 	}

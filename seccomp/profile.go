@@ -56,6 +56,8 @@ type SyscallRule struct {
 	Includes Selector
 	Excludes Selector
 	Line     int // line in the file, or 0
+
+	calls []syscalls.Call // of Names, as far as they were found already
 }
 
 // Condition compares one argument of a system call.
@@ -200,11 +202,27 @@ func (a Action) withData(n *uint64) (Action, error) {
 	return a | Action(*n), nil
 }
 
-// validName checks the name of a system call.
-func validName(name string) error {
-	if syscalls.Known(name) {
-		return nil
+// addName adds a name with its system call.
+func (r *SyscallRule) addName(name string) error {
+	call, ok := syscalls.Find(name)
+	if !ok {
+		return unknownName(name)
 	}
+	r.Names, r.calls = append(r.Names, name), append(r.calls, call)
+	return nil
+}
+
+// call returns the system call of name i. The caller of the package may have
+// changed Names since they were found.
+func (r *SyscallRule) call(i int) (syscalls.Call, bool) {
+	if i < len(r.calls) && r.calls[i].Name() == r.Names[i] {
+		return r.calls[i], true
+	}
+	return syscalls.Find(r.Names[i])
+}
+
+// unknownName words the error for an unknown name of a system call.
+func unknownName(name string) error {
 	if near := syscalls.Nearest(name); near != "" {
 		return fmt.Errorf("unknown system call %q; did you mean %s?", name, near)
 	}

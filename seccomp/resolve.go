@@ -172,10 +172,10 @@ func (r *resolver) find(t Target) error {
 			continue
 		}
 		skip := rule.Action == r.profile.DefaultAction
-		for _, name := range rule.Names {
-			call, ok := syscalls.Find(name)
+		for j, name := range rule.Names {
+			call, ok := rule.call(j)
 			if !ok {
-				return &Error{File: r.profile.File, Line: rule.Line, Path: item("syscalls", i), Err: validName(name)}
+				return &Error{File: r.profile.File, Line: rule.Line, Path: item(item("syscalls", i)+".names", j), Err: unknownName(name)}
 			}
 			r.named = append(r.named, named{call, i, skip})
 		}

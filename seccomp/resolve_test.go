@@ -178,7 +178,7 @@ func TestArchitectures(t *testing.T) {
 		t.Errorf("no table: %v", err)
 	}
 	p := &Profile{File: "f", Syscalls: []SyscallRule{{Names: []string{"raed"}}}}
-	if _, _, err := p.Resolve(target(0)); err == nil || !strings.Contains(err.Error(), `f: syscalls[0]: unknown system call "raed"; did you mean read?`) {
+	if _, _, err := p.Resolve(target(0)); err == nil || !strings.Contains(err.Error(), `f: syscalls[0].names[0]: unknown system call "raed"; did you mean read?`) {
 		t.Errorf("unknown name: %v", err)
 	}
 }

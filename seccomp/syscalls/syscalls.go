@@ -31,28 +31,34 @@ const (
 	armSlot    = 512
 )
 
-// Call is a system call by its name. The zero Call is none.
-type Call struct{ index uint16 } // one more than the index in names
+// Call is a system call by its name. Its value means nothing outside of this
+// build of the package. The zero Call is none.
+type Call uint16 // one more than the index in names
 
 // Find returns the system call that has the name on some architecture.
 func Find(name string) (Call, bool) {
 	i, ok := slices.BinarySearch(names[:], name)
 	if !ok {
-		return Call{}, false
+		return 0, false
 	}
-	return Call{uint16(i + 1)}, true
+	return Call(i + 1), true
 }
 
-// Name returns the name of the call, such as "openat".
-func (c Call) Name() string { return names[c.index-1] }
+// Name returns the name of the call, such as "openat", or "" for none.
+func (c Call) Name() string {
+	if c == 0 || int(c) > len(names) {
+		return ""
+	}
+	return names[c-1]
+}
 
 // Number returns the number of the call on a, with [X32Bit] for x32. It is
 // false where a lacks the call or has no table.
 func (c Call) Number(a Arch) (uint32, bool) {
-	if a >= tables {
+	if a >= tables || c == 0 || int(c) > len(names) {
 		return 0, false
 	}
-	slot := numbers[c.index-1][a]
+	slot := numbers[c-1][a]
 	if slot < 0 {
 		return 0, false
 	}
