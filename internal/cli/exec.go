@@ -78,7 +78,7 @@ type execution struct {
 
 // start runs the command with the streams, which it closes here.
 func (x *execution) start(streams [3]*os.File) (*monitor.Client, *os.File, error) {
-	m, master, err := x.c.Exec(x.o, streams)
+	m, master, err := x.c.Exec(x.o, streams, x.s.size())
 	for _, f := range streams {
 		if f != nil {
 			f.Close()

@@ -129,7 +129,7 @@ func (r *runner) start(cmd *cobra.Command, args []string, detached bool, attach 
 	if err != nil {
 		return nil, err
 	}
-	run, err := e.Run(o, attach)
+	run, err := e.Run(o, attach, r.s.size())
 	if err != nil {
 		id("")
 		return nil, err

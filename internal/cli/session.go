@@ -12,6 +12,7 @@ import (
 	"github.com/moby/term"
 	xterm "golang.org/x/term"
 
+	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/monitor"
 )
 
@@ -96,8 +97,8 @@ func (s *session) follow(resize func(rows, cols uint16), send func(syscall.Signa
 		signal.Notify(ch, syscall.SIGWINCH)
 	}
 	size := func() {
-		if ws, err := term.GetWinsize(s.a.outFD()); s.tty && err == nil {
-			resize(ws.Height, ws.Width)
+		if z := s.size(); z != (engine.ConsoleSize{}) {
+			resize(z.Rows, z.Cols)
 		}
 	}
 	size()
@@ -118,6 +119,18 @@ func (s *session) follow(resize func(rows, cols uint16), send func(syscall.Signa
 		}
 	}()
 	return func() { signal.Stop(ch) }
+}
+
+// size is that of this command's terminal, if the session has one.
+func (s *session) size() engine.ConsoleSize {
+	if !s.tty {
+		return engine.ConsoleSize{}
+	}
+	ws, err := term.GetWinsize(s.a.outFD())
+	if err != nil {
+		return engine.ConsoleSize{}
+	}
+	return engine.ConsoleSize{Rows: ws.Height, Cols: ws.Width}
 }
 
 // outFD is the terminal whose size counts.

@@ -47,7 +47,7 @@ func (a *app) startAll(names []string) error {
 		if err != nil {
 			return err
 		}
-		run, err := c.Start(0)
+		run, err := c.Start(0, engine.ConsoleSize{})
 		if errors.Is(err, engine.ErrRunning) {
 			return nil // as Docker: it is what was asked for
 		}
@@ -74,7 +74,7 @@ func (a *app) startAttached(name string, s *session) error {
 	if s.stdin {
 		streams |= monitor.Stdin
 	}
-	run, err := c.Start(streams)
+	run, err := c.Start(streams, s.size())
 	if err != nil {
 		return &exitError{1, err}
 	}

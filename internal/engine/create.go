@@ -35,14 +35,14 @@ func (e *Engine) Create(o CreateOptions) (*Container, error) {
 }
 
 // Run creates a container and starts it.
-func (e *Engine) Run(o CreateOptions, attach monitor.Streams) (*Run, error) {
+func (e *Engine) Run(o CreateOptions, attach monitor.Streams, size ConsoleSize) (*Run, error) {
 	m := spawnMonitor() // boots while the container is made
 	c, l, err := e.create(o, true)
 	if err != nil {
 		m.cancel()
 		return nil, err
 	}
-	return c.start(l, m, attach)
+	return c.start(l, m, attach, size)
 }
 
 // create leaves the new container locked.

@@ -16,7 +16,7 @@ import (
 // Exec runs a further process in a running container. streams become its
 // standard streams; with a terminal they are ignored, and the result has the
 // terminal's master.
-func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, *os.File, error) {
+func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File, size ConsoleSize) (*monitor.Client, *os.File, error) {
 	s, err := c.State()
 	if err != nil {
 		return nil, nil, err
@@ -24,7 +24,7 @@ func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Cli
 	if s.Status != StatusRunning {
 		return nil, nil, usage("container %s is not running", c.ID)
 	}
-	x := &execer{c: c, s: &s}
+	x := &execer{c: c, s: &s, size: size}
 	defer x.close()
 	return x.run(o, streams)
 }
@@ -32,6 +32,7 @@ func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Cli
 type execer struct {
 	c     *Container
 	s     *State
+	size  ConsoleSize
 	files []*os.File
 }
 
@@ -83,6 +84,10 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 			return nil, nil, err
 		}
 		x.keep(slave)
+		if err := x.size.apply(master); err != nil {
+			master.Close()
+			return nil, nil, err
+		}
 		streams = [3]*os.File{slave, slave, slave}
 	}
 	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout, OwnStreams: true}, streams)

@@ -38,11 +38,34 @@ type starter struct {
 	files   []*os.File // closed at the end in any case
 	result  *spec.Result
 	attach  monitor.Streams
+	size    ConsoleSize
+}
+
+// ConsoleSize is the size that a terminal has from its first moment; zero
+// leaves it unset. A program may ask before its user's command can tell.
+type ConsoleSize struct{ Rows, Cols uint16 }
+
+// apply sets the size of a terminal by its master.
+func (z ConsoleSize) apply(master *os.File) error {
+	if z == (ConsoleSize{}) {
+		return nil
+	}
+	raw, err := master.SyscallConn() // not Fd, which would make it blocking
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: z.Rows, Col: z.Cols})
+	})
+	if err = errors.Join(cerr, err); err != nil {
+		return fmt.Errorf("set the size of the terminal: %w", err)
+	}
+	return nil
 }
 
 // Start starts a created or stopped container. attach are the streams that the
 // caller wants to see and feed from the very first byte.
-func (c *Container) Start(attach monitor.Streams) (*Run, error) {
+func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error) {
 	l, err := c.lock()
 	if errors.Is(err, errLocked) {
 		if s, serr := c.State(); serr == nil && s.Status == StatusRunning {
@@ -68,7 +91,7 @@ func (c *Container) Start(attach monitor.Streams) (*Run, error) {
 			return nil, err
 		}
 	}
-	return c.start(l, spawnMonitor(), attach)
+	return c.start(l, spawnMonitor(), attach, size)
 }
 
 // booting is a monitor on its way.
@@ -116,8 +139,8 @@ func (b *booting) cancel() {
 }
 
 // start takes over the lock and the monitor.
-func (c *Container) start(l *os.File, b *booting, attach monitor.Streams) (*Run, error) {
-	s := &starter{c: c, lock: l, booting: b, attach: attach}
+func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size ConsoleSize) (*Run, error) {
+	s := &starter{c: c, lock: l, booting: b, attach: attach, size: size}
 	pid, err := s.run()
 	for _, f := range s.files {
 		f.Close()
@@ -346,7 +369,7 @@ func (s *starter) terminal(cfg *runtime.Config) error {
 	s.keep(t.Mount)
 	s.keep(t.Master)
 	cfg.Terminal = t
-	return nil
+	return s.size.apply(t.Master)
 }
 
 // perform hands the plan to the monitor and waits for the execve.
