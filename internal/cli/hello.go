@@ -11,7 +11,7 @@ func newHello(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:                "hello",
 		Short:              "Print what this process may do (the program of the image brig/hello)",
-		Example:            "  brig run --rm brig/hello",
+		Example:            "  brig hello\n  brig run --rm brig/hello",
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
