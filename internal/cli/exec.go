@@ -111,11 +111,12 @@ func (x *execution) detached() error {
 	if err != nil {
 		return err
 	}
-	m.Close()
-	if master != nil {
-		master.Close()
+	defer m.Close()
+	if master == nil {
+		return nil
 	}
-	return nil
+	defer master.Close()
+	return m.Keep(master)
 }
 
 func (x *execution) foreground() error {
@@ -182,6 +183,9 @@ func (x *execution) onTerminal() error {
 		<-out
 		return leave(x.a, code, err)
 	case <-detached:
+		if err := m.Keep(master); err != nil {
+			return leave(x.a, 0, err)
+		}
 		return leave(x.a, 0, errDetached)
 	}
 }

@@ -63,6 +63,14 @@ func (s *session) raw() {
 	}
 }
 
+// die ends this command by a signal, with its terminal as it was.
+func (s *session) die(n syscall.Signal) {
+	s.close()
+	signal.Reset(n)
+	syscall.Kill(os.Getpid(), n)
+	select {} // the signal is on its way
+}
+
 func (s *session) close() {
 	s.once.Do(func() {
 		if s.restore != nil {
@@ -88,13 +96,15 @@ func (s *session) input(w io.Writer, end func(), detached chan<- struct{}) {
 }
 
 // follow keeps the size of the container's terminal like this one's, and
-// forwards signals.
+// forwards signals. With a terminal it forwards none, as Docker: keys such as
+// ctrl-c reach the container as bytes, and a signal means this command alone.
 func (s *session) follow(resize func(rows, cols uint16), send func(syscall.Signal)) (stop func()) {
 	ch := make(chan os.Signal, 64)
-	if s.sigProxy {
+	switch {
+	case s.tty:
+		signal.Notify(ch, syscall.SIGWINCH, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	case s.sigProxy:
 		signal.Notify(ch)
-	} else {
-		signal.Notify(ch, syscall.SIGWINCH)
 	}
 	size := func() {
 		if z := s.size(); z != (engine.ConsoleSize{}) {
@@ -108,12 +118,15 @@ func (s *session) follow(resize func(rows, cols uint16), send func(syscall.Signa
 			case syscall.SIGWINCH:
 				if s.tty {
 					size()
-				} else if s.sigProxy {
+				} else {
 					send(n)
 				}
 			case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG: // ours, or the Go runtime's
 			case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT: // job control of this shell
 			default:
+				if s.tty {
+					s.die(n)
+				}
 				send(n)
 			}
 		}

@@ -155,6 +155,12 @@ func (c *Client) Resize(rows, cols uint16) error {
 	return c.c.sendKind(msgResize, binary.LittleEndian.AppendUint16(b, cols))
 }
 
+// Keep leaves the master of an Exec's terminal to the monitor, which reads what
+// comes and throws it away: without a master the process would be hung up.
+func (c *Client) Keep(master *os.File) error {
+	return c.c.send([]byte{msgKeep}, int(master.Fd()))
+}
+
 // Signal sends a signal to the container's first process, or to the process of
 // this connection's Exec.
 func (c *Client) Signal(sig syscall.Signal) error { return c.c.sendKind(msgSignal, []byte{byte(sig)}) }

@@ -318,6 +318,9 @@ func (m *container) serve(c *client) {
 		case kind == msgExec:
 			session = m.exec(c.conn, payload, fds)
 			fds = nil
+		case kind == msgKeep && len(fds) == 1:
+			go discard(fds[0])
+			fds = nil
 		case kind == msgAttach && len(payload) == 1:
 			m.attach(c, Streams(payload[0]))
 		case kind == msgStdin:
@@ -489,6 +492,19 @@ func (m *container) exec(c *conn, payload []byte, fds []int) (pid int) {
 		p.SetReg(uint8(inside.RegStdin+i), uint64(fd))
 	}
 	return m.execSpawn(c, p, clone)
+}
+
+// discard reads a terminal until nobody has its other side open.
+func discard(master int) {
+	syscall.SetNonblock(master, true)
+	f := os.NewFile(uintptr(master), "terminal")
+	defer f.Close()
+	buf := make([]byte, 4<<10)
+	for {
+		if _, err := f.Read(buf); err != nil {
+			return
+		}
+	}
 }
 
 func btoi(b bool) int {

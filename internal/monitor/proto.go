@@ -16,6 +16,7 @@ const (
 	msgEOF    = 'e' // end of the standard input
 	msgResize = 'r' // rows, columns: 16 bits each
 	msgSignal = 'k' // signal number, one byte
+	msgKeep   = 'K' // with the master of an Exec's terminal, whose client leaves
 
 	// From the monitor.
 	msgStarted = 's' // process ID, 32 bits

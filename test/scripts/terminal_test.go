@@ -134,8 +134,8 @@ func TestTerminal(t *testing.T) {
 		p.sees(`begun\r`)
 		p.types("\x1a") // ctrl-z: the shell in the container has job control
 		p.sees("Stopped")
-		p.types("jobs; kill %1; exit 0\r")
-		p.ends(0)
+		p.types("kill -9 %1; wait; exit\r")
+		p.ends(137)
 	})
 	t.Run("screen", func(t *testing.T) {
 		p := terminal(t, root, "run", "--rm", "-it", "busybox", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo; echo the end")
@@ -186,6 +186,7 @@ func TestDetach(t *testing.T) {
 	second.sees(`both`)
 	first.sees(`both`)
 	second.types(ctrlC)
+	second.sees("# ")
 	second.types("stty size; exit 9\r")
 	second.ends(9)
 	first.ends(9)
@@ -203,6 +204,9 @@ func TestWindowClosed(t *testing.T) {
 	p := terminal(t, root, "run", "-it", "--name", "box", "busybox", "sh")
 	p.sees("# ")
 	if err := p.term.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.term.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	if out := root.Must(t, "ps", "--format", "{{.Names}} {{.Status}}"); !strings.HasPrefix(out, "box Up") {
@@ -233,6 +237,20 @@ func TestExecTerminal(t *testing.T) {
 	p.types(detach)
 	p.ends(0)
 	if out := root.Must(t, "exec", "box", "ps"); !strings.Contains(out, "sleep 601") {
+		t.Errorf("the command has gone: %s", out)
+	}
+}
+
+func TestExecDetachedTerminal(t *testing.T) {
+	root := newRoot(t)
+	root.Must(t, "run", "-d", "--name", "box", "busybox", "sleep", "600")
+	root.Must(t, "exec", "-d", "-t", "box", "sh", "-c", "tty > /tmp/tty; head -c 1000000 /dev/zero; touch /tmp/written; exec sleep 602")
+	if err := harness.Eventually("it writes without a reader", func() bool {
+		return root.Run("exec", "box", "cat", "/tmp/written", "/tmp/tty").Code == 0
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if out := root.Must(t, "exec", "box", "ps"); !strings.Contains(out, "sleep 602") {
 		t.Errorf("the command has gone: %s", out)
 	}
 }
