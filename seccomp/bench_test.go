@@ -3,7 +3,9 @@ package seccomp
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/brig-run/brig/capability"
 )
@@ -59,6 +61,29 @@ func BenchmarkCompile(b *testing.B) {
 			b.ReportMetric(float64(n), "instructions")
 		})
 	}
+}
+
+// BenchmarkLoad is the kernel's part, on a thread that ends afterwards.
+func BenchmarkLoad(b *testing.B) {
+	f, err := Compile(mustResolve(b, Default(), target(capability.Default())))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var took time.Duration
+	for b.Loop() {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			start := time.Now()
+			_, err := f.Load()
+			took += time.Since(start)
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "ns/load")
 }
 
 // BenchmarkStart is what a container's start pays for the default profile.

@@ -52,6 +52,8 @@ type compiler struct {
 	assembler
 	policy *Policy
 	segs   []segment // scratch space of the number tree
+	spans  []span    // and of the ranges of an argument
+	spare  []span
 }
 
 // segment is a range of 32-bit values with one outcome: from lo up to the next

@@ -128,28 +128,28 @@ func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
 	if bits == 32 {
 		top = 1<<32 - 1
 	}
-	spans := []span{{0, -1}}
+	spans := append(c.spans[:0], span{0, -1})
 	for i := len(rules) - 1; i >= 0; i-- { // the first rule on top
 		cond, action := rules[i].Args[0], int64(rules[i].Action)
 		v := cond.Value
 		switch {
 		case cond.Op == NE:
 			if v > 0 {
-				spans = paint(spans, 0, min(v-1, top), top, action)
+				spans = c.paint(spans, 0, min(v-1, top), top, action)
 			}
 			if v < top {
-				spans = paint(spans, v+1, top, top, action)
+				spans = c.paint(spans, v+1, top, top, action)
 			}
 		case cond.Op == EQ && v <= top:
-			spans = paint(spans, v, v, top, action)
+			spans = c.paint(spans, v, v, top, action)
 		case cond.Op == LT && v > 0:
-			spans = paint(spans, 0, min(v-1, top), top, action)
+			spans = c.paint(spans, 0, min(v-1, top), top, action)
 		case cond.Op == LE:
-			spans = paint(spans, 0, min(v, top), top, action)
+			spans = c.paint(spans, 0, min(v, top), top, action)
 		case cond.Op == GE && v <= top:
-			spans = paint(spans, v, top, top, action)
+			spans = c.paint(spans, v, top, top, action)
 		case cond.Op == GT && v < top:
-			spans = paint(spans, v+1, top, top, action)
+			spans = c.paint(spans, v+1, top, top, action)
 		}
 	}
 	index := int(rules[0].Args[0].Index)
@@ -176,9 +176,9 @@ func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
 }
 
 // paint gives the values from lo to hi, of those up to top, a target.
-func paint(spans []span, lo, hi, top uint64, target int64) []span {
+func (c *compiler) paint(spans []span, lo, hi, top uint64, target int64) []span {
 	after := int64(-2) // the target behind hi
-	painted := make([]span, 0, len(spans)+2)
+	painted := slices.Grow(c.spare[:0], len(spans)+2)
 	add := func(s span) {
 		if n := len(painted); n == 0 || painted[n-1].target != s.target {
 			painted = append(painted, s)
@@ -201,6 +201,7 @@ func paint(spans []span, lo, hi, top uint64, target int64) []span {
 			}
 		}
 	}
+	c.spans, c.spare = painted, spans
 	return painted
 }
 

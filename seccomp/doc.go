@@ -26,8 +26,12 @@
 //     or TRACE, as in runc.
 //  4. Otherwise the default action decides.
 //
-// Conditions compare all 64 bits of an argument on x86-64, as libseccomp does.
-// On the 32-bit ABIs i386 and x32 they compare the low 32 bits.
+// Conditions compare all 64 bits of an argument on x86-64 and arm64, as
+// libseccomp does, also where the kernel looks only at the low 32. On the
+// 32-bit ABIs i386, x32 and arm they compare the low 32 bits.
+//
+// Recent kernels do not ask filters about uretprobe and uprobe
+// of x86-64, which only code that the kernel put into a process may make.
 //
 // # How a profile becomes a policy
 //
@@ -36,24 +40,38 @@
 //
 //   - Names that the ABI lacks are skipped.
 //   - Rules with the same action as the default are skipped, though their names
-//     count for the newest number. libseccomp cannot express them.
+//     count for the newest number. The private calls of arm do not count.
 //   - If a rule without conditions exists for a call, the first such rule in
 //     the order of the profile decides alone: rules with conditions that stand
 //     beside it have no effect, wherever they stand and whatever their action.
-//     This is libseccomp's rule.
-//   - Rules with conditions keep the order of the profile, so the first that
-//     holds decides, whatever the actions. libseccomp orders them by argument
-//     in a tree, so where rules of different actions overlap on one call its
-//     answer can be another one.
+//     Resolve notes it if their actions differ.
+//   - Rules with conditions keep the order of the profile.
 //   - A rule that compares one argument more than once becomes one rule for
 //     each of its comparisons, of which any suffices, as in runc.
 //   - On the 32-bit ABIs, a value that is a negative 32-bit number extended to
 //     64 bits stands for its low 32 bits.
 //   - i386 also reaches the socket calls through socketcall and the System V
 //     IPC calls through ipc. A rule without conditions for such a call also
-//     becomes a rule for the multiplexing call with that call's selector. The
-//     arguments of socketcall lie in memory where no filter can see them, so
-//     rules with conditions do not apply there; Resolve notes it.
+//     becomes a rule for the multiplexing call with that call's selector. A
+//     rule with conditions does so, without its conditions, if its action
+//     restricts more than the default, and else not: the arguments of
+//     socketcall lie in memory where no filter can see them, and what cannot be
+//     seen is not allowed. Resolve notes it. A rule without conditions for
+//     socketcall or ipc itself decides alone.
+//   - If the profile does not say anything about flags, SPEC_ALLOW is set, as
+//     in runc; an empty list sets none.
+//
+// # Differences from libseccomp and runc
+//
+// Where rules of different actions overlap on one call, the first in the order
+// of the profile decides; libseccomp orders them by their arguments, and
+// refuses two with the same conditions. A value of more than 32 bits never
+// equals an argument of a 32-bit ABI; libseccomp cuts it. Conditions on a call
+// behind socketcall or ipc are dropped by libseccomp, so that an allowance
+// becomes a wider one. The version in the upper half of ipc's selector is
+// ignored, as the kernel does; for libseccomp it makes another selector. Some
+// versions of libseccomp go wrong on several bounds of 64 bits for one call.
+// Names that no table knows are errors here, and skipped by runc.
 package seccomp
 
 //go:generate go run gen.go

@@ -68,7 +68,15 @@ const lockFile = "lock"
 // makeLocked makes the container's directory with its lock held. The lock file
 // appears already locked (O_TMPFILE, then link), so that a lock that is free
 // always means that its holder is dead.
+//
+// Meanwhile it shares the lock of names, which sweep wants for itself before it
+// takes a directory without a lock file for a dead one.
 func (c *Container) makeLocked() (*os.File, error) {
+	making, err := c.engine.lockNames(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer making.Close()
 	if err := os.Mkdir(c.dir(), 0o700); err != nil {
 		return nil, err
 	}
@@ -84,6 +92,24 @@ func (c *Container) makeLocked() (*os.File, error) {
 	}
 	os.Remove(c.dir())
 	return nil, &os.PathError{Op: "lock", Path: c.dir(), Err: err}
+}
+
+// lockNames takes the lock of the names and of containers in the making.
+func (e *Engine) lockNames(how int) (*os.File, error) {
+	f, err := os.OpenFile(e.path("names.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		switch err := unix.Flock(int(f.Fd()), how); err {
+		case nil:
+			return f, nil
+		case unix.EINTR:
+		default:
+			f.Close()
+			return nil, err
+		}
+	}
 }
 
 var errLocked = errors.New("locked")
@@ -231,10 +257,11 @@ func (e *Engine) List() ([]*Container, error) {
 		return nil, err
 	}
 	var list []*Container
+	swept := false
 	for _, id := range ids {
 		c, err := e.load(id)
 		if err != nil {
-			e.sweep(id)
+			swept = e.sweep(id) || swept
 			continue
 		}
 		if c.abandoned() {
@@ -243,14 +270,17 @@ func (e *Engine) List() ([]*Container, error) {
 		}
 		list = append(list, c)
 	}
+	if swept {
+		e.sweepNames()
+	}
 	e.emptyTrash()
 	sort.SliceStable(list, func(i, j int) bool { return list[i].Created.After(list[j].Created) })
 	return list, nil
 }
 
 // sweep removes a directory that never became a container, if its maker is
-// dead: the lock is free, or was not even made a while ago.
-func (e *Engine) sweep(id string) {
+// dead.
+func (e *Engine) sweep(id string) bool {
 	c := &Container{ID: id, engine: e}
 	l, err := c.lock()
 	var missing *NotFoundError
@@ -258,16 +288,38 @@ func (e *Engine) sweep(id string) {
 	case err == nil:
 		defer l.Close()
 		if _, err := os.Stat(c.file("config.json")); err == nil {
-			return // it became one meanwhile
+			return false // it became one meanwhile
 		}
 	case errors.As(err, &missing):
-		if fi, err := os.Stat(c.dir()); err != nil || time.Since(fi.ModTime()) < 10*time.Second {
-			return
+		making, err := e.lockNames(unix.LOCK_EX | unix.LOCK_NB)
+		if err != nil {
+			return false // one may be in the making
+		}
+		_, err = os.Stat(c.file(lockFile))
+		making.Close()
+		if err == nil {
+			return false
 		}
 	default:
+		return false
+	}
+	return c.discard() == nil
+}
+
+// sweepNames frees names of containers that are gone.
+func (e *Engine) sweepNames() {
+	names, err := os.ReadDir(e.path("names"))
+	if err != nil {
 		return
 	}
-	c.discard()
+	for _, n := range names {
+		link := e.path("names", n.Name())
+		if id, err := os.Readlink(link); err == nil {
+			if _, err := os.Stat(e.path("containers", id)); errors.Is(err, os.ErrNotExist) {
+				monitor.FreeName(link, id, e.path("names.lock"))
+			}
+		}
+	}
 }
 
 // abandoned says that nobody will ever start or remove this container.
@@ -286,13 +338,11 @@ func (c *Container) abandoned() bool {
 	return true
 }
 
-// discard removes the container's directory and name, whatever its state.
+// discard removes the container's directory and name, whatever its state. Its
+// processes end: a monitor that was killed before its record was written may
+// have left some.
 func (c *Container) discard() error {
-	for _, d := range c.cgroupDirs() {
-		if _, err := os.Stat(d); err == nil {
-			monitor.RemoveCgroup(d)
-		}
-	}
+	c.clearCgroups()
 	return monitor.RemoveContainer(c.dir(), c.nameLink(), c.engine.path("trash"), c.engine.path("names.lock"))
 }
 
@@ -328,14 +378,11 @@ func (c *Container) takeName() error {
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	fd, err := unix.Open(c.engine.path("names.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	l, err := c.engine.lockNames(unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
-		return err
-	}
+	defer l.Close()
 	owner, err := os.Readlink(link)
 	if err == nil && !c.engine.nameIsStale(owner) {
 		return usage("the container name \"/%s\" is already in use by container %q: remove or rename that container to be able to reuse that name, or choose another", c.Name, owner)

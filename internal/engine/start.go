@@ -141,13 +141,17 @@ func (b *booting) cancel() {
 // start takes over the lock and the monitor.
 func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size ConsoleSize) (*Run, error) {
 	s := &starter{c: c, lock: l, booting: b, attach: attach, size: size}
+	before, _ := c.readState()
+	if before != nil {
+		c.clearCgroups()
+	}
 	pid, err := s.run()
 	for _, f := range s.files {
 		f.Close()
 	}
 	if err != nil {
 		b.cancel()
-		c.recordFailure(err)
+		c.recordFailure(before, err)
 		l.Close()
 		return nil, err
 	}
@@ -222,6 +226,16 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 func (c *Container) cgroupPath() string { return "/brig/" + c.ID }
 
 func (c *Container) cgroupDirs() []string { return cgroup.Existing(c.cgroupPath()) }
+
+// clearCgroups ends what still runs in the container's cgroups, and removes
+// them.
+func (c *Container) clearCgroups() {
+	dirs := c.cgroupDirs()
+	monitor.KillAll(dirs)
+	for _, d := range dirs {
+		monitor.RemoveCgroup(d)
+	}
+}
 
 // mount mounts the root file system, nowhere: the container's mount namespace
 // will be the first to see it.
@@ -458,18 +472,15 @@ func ExitCode(err error) int {
 	return 126
 }
 
-// recordFailure leaves in the state why a container did not start. One that
-// shall not stay goes.
-func (c *Container) recordFailure(err error) {
+// recordFailure leaves in the state why a container did not start; s is its
+// state before, or nil. One that shall not stay goes.
+func (c *Container) recordFailure(s *monitor.State, err error) {
 	if c.AutoRemove {
 		c.discard()
 		return
 	}
-	for _, d := range c.cgroupDirs() {
-		monitor.RemoveCgroup(d)
-	}
-	s, rerr := c.readState()
-	if rerr != nil || s == nil {
+	c.clearCgroups()
+	if s == nil {
 		s = &monitor.State{}
 	}
 	s.Running, s.ExitCode, s.Error, s.BootID = false, ExitCode(err), err.Error(), bootID()

@@ -149,12 +149,12 @@ func (m *container) run(c *conn, fds []int) error {
 		m.mu.Lock()
 		m.pid = pid
 		m.mu.Unlock()
+		m.started(pid)
 	})
 	closeAll(used)
 	if err != nil {
 		return err
 	}
-	m.started(pid)
 	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
 	for i, f := range outs {
 		m.outputs.Add(1)
@@ -250,7 +250,9 @@ func waitFor(pid int) (ws syscall.WaitStatus) {
 	}
 }
 
-// started records that the container runs.
+// started records that the container runs. That is done while the child still
+// mounts, when it would die with this process: so there is no moment in which a
+// container runs that is not on record.
 func (m *container) started(pid int) {
 	ticks, _ := ProcessStart(pid)
 	m.state = State{Running: true, PID: pid, PIDStart: ticks, Monitor: os.Getpid(), BootID: m.start.BootID,
