@@ -239,8 +239,8 @@ func credentials(domain, path string) (authn.Authenticator, error) {
 	if docker, err := dockerConfigPath(); err == nil {
 		files = append(files, docker)
 	}
-	for _, path := range append(files, podmanAuthPaths()...) {
-		f, err := readAuthFile(path)
+	for _, name := range append(files, podmanAuthPaths()...) {
+		f, err := readAuthFile(name)
 		if err != nil {
 			return nil, err
 		}
