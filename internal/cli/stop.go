@@ -34,7 +34,7 @@ says otherwise, and SIGKILL if it still runs after a time.`,
 			limit = &seconds
 		}
 		if sig != "" {
-			if _, err := spec.ParseStopSignal(sig); err != nil {
+			if _, err := spec.ParseSignal("--signal", sig); err != nil {
 				return err
 			}
 		}
@@ -70,7 +70,7 @@ func newKill(a *app) *cobra.Command {
   brig kill -s HUP web`,
 		Args: minArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			n, err := spec.ParseStopSignal(sig)
+			n, err := spec.ParseSignal("--signal", sig)
 			if err != nil {
 				return err
 			}

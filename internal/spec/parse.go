@@ -347,9 +347,14 @@ func CheckName(name string) error {
 // ParseStopSignal reads the value of --stop-signal, a name with or without SIG,
 // or a number from 1 to 64.
 func ParseStopSignal(value string) (syscall.Signal, error) {
+	return ParseSignal("--stop-signal", value)
+}
+
+// ParseSignal reads a signal for the named flag, as [ParseStopSignal].
+func ParseSignal(flag, value string) (syscall.Signal, error) {
 	sig, err := signal.ParseSignal(value)
 	if err != nil || sig < 1 || sig > 64 {
-		return 0, badValue("--stop-signal", value, "not a signal; write a name or number, as in SIGTERM or 15")
+		return 0, badValue(flag, value, "not a signal; write a name or number, as in SIGTERM or 15")
 	}
 	return sig, nil
 }

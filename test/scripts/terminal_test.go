@@ -128,13 +128,13 @@ func TestTerminal(t *testing.T) {
 		p.ends(0)
 	})
 	t.Run("jobs", func(t *testing.T) {
-		p := terminal(t, root, "run", "--rm", "-it", "busybox", "sh")
+		p := terminal(t, root, "run", "--rm", "-it", "--name", "jobs", "busybox", "sh")
 		p.sees("# ")
 		p.types("sh -c 'echo begun; exec sleep 600'\r")
 		p.sees(`begun\r`)
 		p.types("\x1a") // ctrl-z: the shell in the container has job control
 		p.sees("Stopped")
-		p.types("kill -9 %1; wait; exit\r")
+		root.Must(t, "kill", "jobs")
 		p.ends(137)
 	})
 	t.Run("screen", func(t *testing.T) {
