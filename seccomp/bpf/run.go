@@ -46,7 +46,7 @@ func Run(prog []Instruction, d *Data) (uint32, error) {
 		case Neg:
 			a = -a
 		case Ja:
-			pc += min(int(in.K), len(prog))
+			pc += int(min(in.K, uint32(len(prog))))
 		case Jeq, Jgt, Jge, Jset, Jeq | SrcX, Jgt | SrcX, Jge | SrcX, Jset | SrcX:
 			pc += in.skip(a, operand)
 		case RetK:
@@ -133,7 +133,7 @@ func Constant(prog []Instruction, arch, nr uint32) (uint32, bool) {
 		case RetK:
 			return in.K, true
 		case Ja:
-			pc += min(int(in.K), len(prog))
+			pc += int(min(in.K, uint32(len(prog))))
 		case Jeq, Jgt, Jge, Jset:
 			pc += in.skip(a, in.K)
 		case And:
