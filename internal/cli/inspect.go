@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/template"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,8 @@ func (a *app) inspectOne(name, kind string) (any, error) {
 		return nil, err
 	}
 	var missing *engine.NotFoundError
-	if kind != "image" {
+	// What has one of these characters can only be an image's name.
+	if kind == "container" || kind == "" && !strings.ContainsAny(name, ":/@") {
 		c, err := e.Find(name)
 		if err == nil {
 			return c.Inspect()
