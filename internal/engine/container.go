@@ -117,9 +117,6 @@ var errLocked = errors.New("locked")
 // lock takes the container's lock, or fails with errLocked while it is held.
 func (c *Container) lock() (*os.File, error) { return c.flock(unix.LOCK_EX | unix.LOCK_NB) }
 
-// await waits until nobody holds the lock, then takes it.
-func (c *Container) await() (*os.File, error) { return c.flock(unix.LOCK_EX) }
-
 func (c *Container) flock(how int) (*os.File, error) {
 	f, err := os.OpenFile(c.file(lockFile), os.O_RDWR, 0)
 	if err != nil {

@@ -66,32 +66,26 @@ func (z ConsoleSize) apply(master *os.File) error {
 // Start starts a created or stopped container. attach are the streams that the
 // caller wants to see and feed from the very first byte.
 func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error) {
-	l, err := c.lock()
-	if errors.Is(err, errLocked) {
-		if s, serr := c.State(); serr == nil && s.Status == StatusRunning {
-			return nil, fmt.Errorf("container %s is %w", c.Name, ErrRunning)
-		}
-		if l, err = c.await(); err != nil {
+	for {
+		l, err := c.await()
+		if err != nil {
 			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if s, err := c.readState(); err == nil && s != nil && s.Running {
-		if alive(s) {
-			l.Close()
-			return nil, usage("container %s is running without its monitor; stop it first: brig stop %s", c.Name, c.Name)
+		s, err := c.readState()
+		if err == nil && (s == nil || !s.Running) {
+			return c.start(l, spawnMonitor(), attach, size)
 		}
 		l.Close()
+		switch {
+		case err != nil:
+			return nil, err
+		case alive(s):
+			return nil, usage("container %s is running without its monitor; stop it first: brig stop %s", c.Name, c.Name)
+		}
 		if err := c.reconcile(); err != nil {
 			return nil, err
 		}
-		if l, err = c.lock(); err != nil {
-			return nil, err
-		}
 	}
-	return c.start(l, spawnMonitor(), attach, size)
 }
 
 // booting is a monitor on its way.

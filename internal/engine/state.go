@@ -84,6 +84,9 @@ func stoppedStatus(s *monitor.State) string {
 // reconcile waits for the monitor to be done, and does its work if it died.
 func (c *Container) reconcile() error {
 	l, err := c.await()
+	if errors.Is(err, ErrRunning) {
+		return nil // another command has started it anew
+	}
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -164,6 +163,20 @@ func (c *Container) waitRecord() (int, error) {
 
 // Remove removes a container that does not run, or any with force.
 func (c *Container) Remove(force bool) error {
+	for {
+		err := c.remove(force)
+		var gone *NotFoundError
+		switch {
+		case force && errors.Is(err, ErrRunning):
+			continue // another command has started it anew
+		case force && errors.As(err, &gone):
+			return nil
+		}
+		return err
+	}
+}
+
+func (c *Container) remove(force bool) error {
 	s, err := c.State()
 	if err != nil {
 		return err
@@ -176,23 +189,15 @@ func (c *Container) Remove(force bool) error {
 		if err := c.Stop(&zero, ""); err != nil {
 			return err
 		}
-		if c.AutoRemove {
-			if _, err := os.Stat(c.dir()); err != nil {
-				return nil
-			}
-		}
 	}
 	l, err := c.lock()
-	if errors.Is(err, errLocked) && force {
+	if errors.Is(err, errLocked) {
+		if !force {
+			return usage("cannot remove container %q: it is being started or removed", c.Name)
+		}
 		l, err = c.await()
 	}
-	var gone *NotFoundError
-	switch {
-	case errors.As(err, &gone) && force:
-		return nil
-	case errors.Is(err, errLocked):
-		return usage("cannot remove container %q: it is being started or removed", c.Name)
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	defer l.Close()
