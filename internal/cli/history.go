@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -72,7 +71,9 @@ func newHistory(a *app) *cobra.Command {
 
 func makeHistoryRow(e image.HistoryEntry, full, human bool) historyRow {
 	r := historyRow{
-		Comment: e.Comment, CreatedAt: e.Created.Format(time.RFC3339), CreatedBy: strings.ReplaceAll(e.CreatedBy, "\t", " "),
+		CreatedAt: e.Created.Format(time.RFC3339),
+		// An image's words must not steer the terminal.
+		Comment: image.Printable(e.Comment, 1<<16), CreatedBy: image.Printable(e.CreatedBy, 1<<16),
 		ID: "<missing>", Size: units.HumanSizeWithPrecision(float64(e.Size), 3),
 	}
 	if e.ID != "" {

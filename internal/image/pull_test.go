@@ -275,6 +275,24 @@ func TestPullRefuses(t *testing.T) {
 	}
 }
 
+// A registry's words cannot steer the terminal.
+func TestPullHostileMessage(t *testing.T) {
+	f := newRegistry(t)
+	f.setFault(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/v2/" {
+			return false
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"errors":[{"code":"X","message":"\u001b[2J\u0007evil\nline%s"}]}`, strings.Repeat("x", 2000))
+		return true
+	})
+	_, err := newStore(t).Pull(context.Background(), f.name("1"), PullOptions{})
+	wantError(t, err, "evil")
+	if strings.ContainsAny(err.Error(), "\x1b\x07\n") || len(err.Error()) > 700 {
+		t.Errorf("%q", err)
+	}
+}
+
 // A name that stood for an image still does after a pull that failed.
 func TestPullFailureKeepsOld(t *testing.T) {
 	f := newRegistry(t)

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -336,5 +337,20 @@ func (r *registry) explain(err error) error {
 	case http.StatusTooManyRequests:
 		return &registryError{fmt.Sprintf("registry %s allows no more requests for now; wait, or log in with brig login%s", r.ref.Domain, loginTo), err}
 	}
-	return fmt.Errorf("registry %s: %w", r.ref.Domain, err)
+	return &registryError{fmt.Sprintf("registry %s: %s", r.ref.Domain, Printable(te.Error(), 500)), err}
+}
+
+// Printable makes one line of at most n characters of a text that comes from
+// elsewhere: what would move the cursor or the like becomes a space.
+func Printable(s string, n int) string {
+	r := []rune(strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, s))
+	if len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return string(r)
 }
