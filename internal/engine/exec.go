@@ -90,7 +90,7 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 		}
 		streams = [3]*os.File{slave, slave, slave}
 	}
-	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout, OwnStreams: true}, streams)
+	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(streams)}, streams)
 	if err != nil && master != nil {
 		master.Close()
 	}
@@ -135,6 +135,19 @@ func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Cl
 	return m, nil
 }
 
+// ownStreams says which streams are pipes or the terminal that was made for
+// this exec, and not files of the host.
+func ownStreams(streams [3]*os.File) (own [3]bool) {
+	for i, f := range streams {
+		fi, err := f.Stat()
+		own[i] = err == nil && (fi.Mode()&os.ModeNamedPipe != 0 || f.Name() == terminalName)
+	}
+	return own
+}
+
+// terminalName is what the files of an exec's terminal are called.
+const terminalName = "terminal"
+
 // openTerminal opens a new terminal in the container's own /dev/pts, having
 // made sure that it is one.
 func openTerminal(root *os.File) (master, slave *os.File, err error) {
@@ -145,7 +158,7 @@ func openTerminal(root *os.File) (master, slave *os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
 	}
-	master = os.NewFile(uintptr(fd), "terminal")
+	master = os.NewFile(uintptr(fd), terminalName)
 	var fs unix.Statfs_t
 	if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type != unix.DEVPTS_SUPER_MAGIC {
 		err = errors.New("the container's /dev/pts is not a devpts file system")
@@ -165,5 +178,5 @@ func openTerminal(root *os.File) (master, slave *os.File, err error) {
 		master.Close()
 		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
 	}
-	return master, os.NewFile(peer, "terminal"), nil
+	return master, os.NewFile(peer, terminalName), nil
 }

@@ -208,7 +208,8 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 	}
 	cfg = runtime.Config{
 		Spec: s.result.Spec, Root: root, MountPoint: s.c.engine.path("mnt"), Filter: filter,
-		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: trees, OwnStreams: true,
+		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: trees,
+		OwnStreams: [3]bool{s.c.Options.OpenStdin || s.c.Options.TTY, true, true}, // a closed input is /dev/null
 	}
 	if err := s.terminal(&cfg); err != nil {
 		return cfg, err

@@ -20,7 +20,7 @@ type ExecConfig struct {
 	Namespaces []specs.LinuxNamespace
 	Filter     *Filter
 	Cgroups    CgroupLayout
-	OwnStreams bool
+	OwnStreams [3]bool
 }
 
 // NewExec plans a process that joins a running container. The caller makes

@@ -139,7 +139,7 @@ func (p *planner) streams(proc *specs.Process) {
 // ownPipe gives stream fd to the user, if the plan says that the stream is
 // Brig's own pipe or terminal.
 func (p *planner) ownPipe(fd int, proc *specs.Process) {
-	if p.cfg.OwnStreams {
+	if p.cfg.OwnStreams[fd] {
 		p.Call(unix.SYS_FCHOWN, inside.V(fd), inside.V(proc.User.UID), inside.V(^uint32(0))).On(inside.AnyErrno, 0)
 	}
 }

@@ -46,9 +46,10 @@ type Config struct {
 	// Cgroups are the container's directories, for the mount of
 	// /sys/fs/cgroup.
 	Cgroups CgroupLayout
-	// OwnStreams says that the standard streams are pipes or a terminal that
-	// Brig made, so that they may be given to the container's user.
-	OwnStreams bool
+	// OwnStreams says which of the standard streams are pipes or a terminal
+	// that Brig made, so that they may be given to the container's user. Never
+	// a file of the host, such as /dev/null.
+	OwnStreams [3]bool
 	// Terminal is the master side of the container's terminal, with the devpts
 	// mount that it belongs to; nil without one.
 	Terminal *Terminal

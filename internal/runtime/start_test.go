@@ -319,3 +319,25 @@ func BenchmarkRunTrue(b *testing.B) {
 		}
 	}
 }
+
+// The streams are given to the container's user only where they are Brig's own:
+// a closed input is the host's /dev/null.
+func TestHostFilesKeepTheirOwner(t *testing.T) {
+	var before, after unix.Stat_t
+	if err := unix.Stat("/dev/null", &before); err != nil {
+		t.Fatal(err)
+	}
+	spec := defaultSpec("/bin/sh", "-c", "echo x > /dev/stdout")
+	spec.Process.User = specs.User{UID: 1000, GID: 1000}
+	spec.Process.Capabilities = nil
+	r := run(t, busyboxRoot(t), spec, func(c *runtime.Config) { c.OwnStreams = [3]bool{false, true, true} })
+	if r.err != nil || r.stdout != "x\n" {
+		t.Errorf("%+v", r)
+	}
+	if err := unix.Stat("/dev/null", &after); err != nil {
+		t.Fatal(err)
+	}
+	if after.Uid != before.Uid || after.Ctim != before.Ctim {
+		t.Errorf("/dev/null belongs to %d and belonged to %d", after.Uid, before.Uid)
+	}
+}
