@@ -164,7 +164,9 @@ func TestReadOnlyStore(t *testing.T) {
 	root := smallStore(t, "32m")
 	dir := filepath.Dir(root.Dir)
 	remount := func(flags uintptr) error { return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|flags, "") }
-	root.Must(t, "run", "--name", "done", "busybox", "sh", "-c", "echo said; exit 3")
+	if r := root.Run("run", "--name", "done", "busybox", "sh", "-c", "echo said; exit 3"); r.Code != 3 {
+		t.Fatalf("run: %+v", r)
+	}
 	root.Must(t, "create", "--name", "created", "busybox", "true")
 	if err := remount(unix.MS_RDONLY); err != nil {
 		t.Fatal(err)
