@@ -42,7 +42,7 @@ func (a *app) rmi(name string, force bool) error {
 	if err != nil {
 		return err
 	}
-	r, err := images.Remove(name, force, a.containersOf)
+	r, err := images.Remove(name, force, a.eng.ContainersOf)
 	if r != nil {
 		for _, n := range r.Untagged {
 			fmt.Fprintln(a.out, "Untagged: "+n)
@@ -52,20 +52,4 @@ func (a *app) rmi(name string, force bool) error {
 		}
 	}
 	return err
-}
-
-// containersOf gives the short IDs of the containers that need an image,
-// whether they run or not.
-func (a *app) containersOf(imageID string) []string {
-	var users []string
-	list, err := a.eng.List()
-	if err != nil {
-		return []string{"a container (" + err.Error() + ")"} // not known: take care
-	}
-	for _, c := range list {
-		if c.ImageID == imageID {
-			users = append(users, shortID(c.ID))
-		}
-	}
-	return users
 }

@@ -66,7 +66,7 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 	if err != nil {
 		return nil, nil, err
 	}
-	filter, err := x.c.filter(built)
+	filter, _, err := x.c.filter(built)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -34,32 +34,41 @@ func readProfile(s spec.Seccomp) ([]byte, error) {
 }
 
 // filter makes the container's filter for its capabilities. Nil is no filter,
-// and only if the user said unconfined.
-func (c *Container) filter(r *spec.Result) (*runtime.Filter, error) {
+// and only if the user said unconfined. The warnings are of rules that have no
+// effect.
+func (c *Container) filter(r *spec.Result) (_ *runtime.Filter, warnings []string, err error) {
 	profile, err := c.profile(r.Seccomp)
 	if err != nil || profile == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	target, err := seccomp.Here(r.Capabilities)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	policy, _, err := profile.Resolve(target)
+	policy, notes, err := profile.Resolve(target)
 	if err != nil {
-		return nil, fmt.Errorf("seccomp profile: %w", err)
+		return nil, nil, fmt.Errorf("seccomp profile: %w", err)
 	}
 	f, err := seccomp.Compile(policy)
+	if err == nil {
+		err = f.CheckKernel()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("compile the seccomp profile: %w", err)
+		return nil, nil, fmt.Errorf("compile the seccomp profile: %w", err)
 	}
 	if f.Notify {
-		return nil, errors.New("the seccomp profile uses SCMP_ACT_NOTIFY, for which nobody would listen here; use another action, such as SCMP_ACT_ERRNO")
+		return nil, nil, errors.New("the seccomp profile uses SCMP_ACT_NOTIFY, for which nobody would listen here; use another action, such as SCMP_ACT_ERRNO")
 	}
 	out := &runtime.Filter{Flags: uint(f.Flags), Program: make([]unix.SockFilter, len(f.Program))}
 	for i, in := range f.Program {
 		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
 	}
-	return out, nil
+	for _, n := range notes {
+		if n.Kind == seccomp.NoteShadowed {
+			warnings = append(warnings, "seccomp profile: "+n.String())
+		}
+	}
+	return out, warnings, nil
 }
 
 func (c *Container) profile(s spec.Seccomp) (*seccomp.Profile, error) {

@@ -198,10 +198,11 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 	if err := s.c.bindSources(true); err != nil {
 		return cfg, err
 	}
-	filter, err := s.c.filter(s.result)
+	filter, warnings, err := s.c.filter(s.result)
 	if err != nil {
 		return cfg, err
 	}
+	s.result.Warnings = append(s.result.Warnings, warnings...)
 	trees, err := s.sharedMemory()
 	if err != nil {
 		return cfg, err

@@ -45,7 +45,14 @@ func (e *Engine) addStarter() error {
 		Labels:     map[string]string{StarterLabel: "1", v1.AnnotationTitle: "Brig's starter image", v1.AnnotationLicenses: "Apache-2.0"},
 	}
 	fingerprint := fmt.Sprintf("%s %d %d", Version(), fi.Size(), fi.ModTime().UnixNano())
-	return images.AddLocal(StarterImage, config, func(w io.Writer) error { return starterLayer(w, exe, fi) }, fingerprint)
+	old, _ := images.Resolve(StarterImage, nil)
+	if err := images.AddLocal(StarterImage, config, func(w io.Writer) error { return starterLayer(w, exe, fi) }, fingerprint); err != nil {
+		return err
+	}
+	if now, err := images.Resolve(StarterImage, nil); err == nil && old != nil && old.ID != now.ID {
+		images.Remove(old.ID, false, e.ContainersOf) // of an older Brig; stays while a container needs it
+	}
+	return nil
 }
 
 // starterLayer writes the image's only layer: the binary.
@@ -95,4 +102,20 @@ func (e *Engine) FindImage(name string, platform *v1.Platform) (*image.Image, er
 		return nil, err
 	}
 	return images.Resolve(name, platform)
+}
+
+// ContainersOf gives the short IDs of the containers that need an image,
+// whether they run or not.
+func (e *Engine) ContainersOf(imageID string) []string {
+	list, err := e.List()
+	if err != nil {
+		return []string{"a container (" + err.Error() + ")"} // not known: take care
+	}
+	var users []string
+	for _, c := range list {
+		if c.ImageID == imageID {
+			users = append(users, c.ID[:12])
+		}
+	}
+	return users
 }
