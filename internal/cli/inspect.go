@@ -65,8 +65,9 @@ func (a *app) inspectOne(name, kind string) (any, error) {
 		return nil, err
 	}
 	var missing *engine.NotFoundError
-	// What has one of these characters can only be an image's name.
-	if kind == "container" || kind == "" && !strings.ContainsAny(name, ":/@") {
+	// What has one of these characters can only be an image's name, but for
+	// the slash that Docker puts before a container's.
+	if kind == "container" || kind == "" && !strings.ContainsAny(name[min(1, len(name)):], ":/@") {
 		c, err := e.Find(name)
 		if err == nil {
 			return c.Inspect()

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"archive/tar"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,6 +41,9 @@ func (e *Engine) addStarter() error {
 	if err != nil {
 		return err
 	}
+	if !static(exe) {
+		return errors.New("this brig was not built as a static binary, so it cannot run where its libraries are not; build it with CGO_ENABLED=0")
+	}
 	config := v1.ImageConfig{
 		Entrypoint: []string{"/brig", "hello"},
 		Env:        []string{"PATH=/"},
@@ -53,6 +58,24 @@ func (e *Engine) addStarter() error {
 		images.Remove(old.ID, false, e.ContainersOf) // of an older Brig; stays while a container needs it
 	}
 	return nil
+}
+
+// static says whether an ELF file, elf(5), asks for no interpreter: no dynamic
+// linker.
+func static(f io.ReaderAt) bool {
+	var h [64]byte
+	if _, err := f.ReadAt(h[:], 0); err != nil || h[4] != 2 || h[5] != 1 { // 64 bits, little-endian
+		return true // not for us to judge
+	}
+	const ptInterp = 3
+	off, size, n := binary.LittleEndian.Uint64(h[32:]), binary.LittleEndian.Uint16(h[54:]), binary.LittleEndian.Uint16(h[56:])
+	for i := range uint64(n) {
+		var kind [4]byte
+		if _, err := f.ReadAt(kind[:], int64(off+i*uint64(size))); err == nil && binary.LittleEndian.Uint32(kind[:]) == ptInterp {
+			return false
+		}
+	}
+	return true
 }
 
 // starterLayer writes the image's only layer: the binary.
