@@ -181,6 +181,8 @@ func TestDetach(t *testing.T) {
 
 	// Two look at one terminal; the size is the last one's.
 	first := terminal(t, root, "attach", "shell")
+	first.types("one\r")
+	first.sees("one") // it is attached
 	second := terminal(t, root, "attach", "shell")
 	second.types("both\r")
 	second.sees(`both`)
