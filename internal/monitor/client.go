@@ -169,6 +169,11 @@ func (c *Client) Signal(sig syscall.Signal) error { return c.c.sendKind(msgSigna
 // that the monitor has gone.
 func (c *Client) Next() (Event, error) {
 	kind, p, fds, err := c.c.receive()
+	if errors.Is(err, syscall.ECONNRESET) {
+		// The monitor ended with input of ours unread. The kernel says that
+		// once, before it hands out what the monitor sent.
+		kind, p, fds, err = c.c.receive()
+	}
 	closeAll(fds)
 	if err != nil {
 		if errors.Is(err, syscall.ECONNRESET) {
