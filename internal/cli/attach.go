@@ -2,8 +2,6 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
-
-	"github.com/brig-run/brig/internal/monitor"
 )
 
 func newAttach(a *app) *cobra.Command {
@@ -35,14 +33,9 @@ func (a *app) attach(name string, s *session) error {
 	if err != nil {
 		return err
 	}
-	s.tty = c.Options.TTY
-	s.stdin = s.stdin && c.Options.OpenStdin
-	if err := s.checkTTY(); err != nil {
+	streams, err := s.with(c)
+	if err != nil {
 		return err
-	}
-	streams := monitor.Stdout | monitor.Stderr
-	if s.stdin {
-		streams |= monitor.Stdin
 	}
 	m, err := c.Attach(streams)
 	if err != nil {

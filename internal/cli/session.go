@@ -51,6 +51,18 @@ func (s *session) checkTTY() error {
 	return nil
 }
 
+// with prepares the session for a container that exists, and says which of its
+// streams to attach.
+func (s *session) with(c *engine.Container) (monitor.Streams, error) {
+	s.tty = c.Options.TTY
+	s.stdin = s.stdin && c.Options.OpenStdin
+	streams := monitor.Stdout | monitor.Stderr
+	if s.stdin {
+		streams |= monitor.Stdin
+	}
+	return streams, s.checkTTY()
+}
+
 // raw puts this command's terminal into raw mode: keys go to the container, not
 // to the line discipline here.
 func (s *session) raw() {

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/brig-run/brig/internal/engine"
-	"github.com/brig-run/brig/internal/monitor"
 )
 
 func newStart(a *app) *cobra.Command {
@@ -65,14 +64,9 @@ func (a *app) startAttached(name string, s *session) error {
 	if err != nil {
 		return err
 	}
-	s.tty = c.Options.TTY
-	s.stdin = s.stdin && c.Options.OpenStdin
-	if err := s.checkTTY(); err != nil {
+	streams, err := s.with(c)
+	if err != nil {
 		return err
-	}
-	streams := monitor.Stdout | monitor.Stderr
-	if s.stdin {
-		streams |= monitor.Stdin
 	}
 	run, err := c.Start(streams, s.size())
 	if err != nil {
