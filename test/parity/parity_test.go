@@ -136,7 +136,7 @@ func scenarios() []scenario {
 		s("inspect", `CREATE --name cc -e A=1 --label l=v --hostname box -u user -w /tmp busybox sleep 600`,
 			`inspect -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Hostname}} {{index .Config.Labels "l"}} {{.Path}} {{.Args}} {{.State.Running}}' cc`, `rm cc`),
 		s("image", `inspect --type image -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Entrypoint}} {{.Config.Cmd}} {{index .Config.Labels "own"}} {{.Architecture}} {{.Os}}' ep`),
-		s("filters", `CREATE --name c1 --label k=1 busybox`, `CREATE --name c2 --label k=2 busybox`, `ps -a --filter label=k=1 --format '{{.Names}}'`, `ps --format '{{.Names}}'`, `rm c1 c2`),
+		s("filters", `CREATE --name c1 --label k=1 busybox`, `CREATE --name c2 --label k=2 busybox`, `ps -a --filter label=k=1 --format '{{.Names}}'`, `ps --format '{{.Names}}'`, `rm c1`, `rm c2`),
 		s("join a PID namespace", `RUN -d --name cc busybox sleep 600`, `RUN --rm --pid container:cc busybox sh -c 'ps | grep -c "[s]leep 600"'`, `rm -f cc`),
 	}
 }
