@@ -171,6 +171,8 @@ func (c *Container) Remove(force bool) error {
 			continue // another command has started it anew
 		case force && errors.As(err, &gone):
 			return nil
+		case errors.Is(err, ErrRunning):
+			return usage("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
 		}
 		return err
 	}
@@ -183,20 +185,14 @@ func (c *Container) remove(force bool) error {
 	}
 	if s.Status == StatusRunning {
 		if !force {
-			return usage("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
+			return ErrRunning
 		}
 		zero := 0
 		if err := c.Stop(&zero, ""); err != nil {
 			return err
 		}
 	}
-	l, err := c.lock()
-	if errors.Is(err, errLocked) {
-		if !force {
-			return usage("cannot remove container %q: it is being started or removed", c.Name)
-		}
-		l, err = c.await()
-	}
+	l, err := c.await() // its monitor may not be quite gone
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func scenarios() []scenario {
 		s("no command", `RUN --rm empty`),
 		s("workdir", `RUN --rm -w /usr/bin busybox pwd`, `FAILS RUN --rm -w /etc/passwd busybox pwd`),
 		s("hostname", `RUN --rm --hostname box busybox sh -c 'hostname; echo $(cat /etc/hostname)'`),
-		s("add host", `RUN --rm --add-host db:10.0.0.7 busybox sh -c 'grep db /etc/hosts | tr -s "\t " " "'`),
+		s("add host", `RUN --rm --add-host db:10.0.0.7 busybox sh -c 'grep -w db /etc/hosts | tr -s "\t " " "'`),
 		s("capabilities of root", `RUN --rm --cap-drop ALL --cap-add CHOWN,SYS_TIME busybox grep ^Cap /proc/self/status`),
 		s("no capabilities", `RUN --rm --cap-drop ALL busybox grep ^Cap /proc/self/status`),
 		s("all but one", `RUN --rm --cap-drop ALL --cap-add kill --cap-add cap_net_admin busybox grep ^Cap /proc/self/status`),
