@@ -79,6 +79,29 @@ func (c *createFlags) add(cmd *cobra.Command) {
 	c.addNamespaces(f)
 	c.addLimits(f)
 	c.addLifecycle(f)
+	addLater(f)
+}
+
+// addLater refuses flags of Docker's that are still to come with a word on what
+// to do until then.
+func addLater(f *pflag.FlagSet) {
+	for _, l := range []struct{ name, short, fix string }{
+		{"publish", "p", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
+		{"publish-all", "P", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
+		{"restart", "", "restart policies come in a later version; let your init system start the container"},
+		{"volumes-from", "", "volumes come in a later version; name the directories with -v"},
+		{"health-cmd", "", "health checks come in a later version; use brig exec"},
+		{"userns", "", "user namespaces come in a later version"},
+		{"log-driver", "", "logs are in the json-file format; other drivers come in a later version"},
+	} {
+		f.VarP(&parsedValue{kind: "value", set: func(v string) error {
+			return fmt.Errorf("--%s is not supported yet: %s", l.name, l.fix)
+		}}, l.name, l.short, l.fix)
+		f.MarkHidden(l.name)
+		if l.name == "publish-all" {
+			f.Lookup(l.name).NoOptDefVal = "true"
+		}
+	}
 }
 
 func (c *createFlags) addProcess(f *pflag.FlagSet) {

@@ -77,8 +77,7 @@ func newCreate(a *app) *cobra.Command {
 	return cmd
 }
 
-// imageArgs asks for an image, and refuses a flag of Docker's that is still to
-// come with a word on when.
+// imageArgs asks for an image.
 func imageArgs(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return &exitError{engineFailed, argsError(c, "at least 1 argument: the image")}
