@@ -21,7 +21,7 @@ func SealedExecutable() (*os.File, error) {
 	if err == nil {
 		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 		if err == nil {
-			return os.NewFile(uintptr(fd), "brig"), nil
+			return outOfTheWay(fd)
 		}
 		unix.Close(fd)
 	}
@@ -29,7 +29,29 @@ func SealedExecutable() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal brig's own program against containers: %w", err)
 	}
-	return f, nil
+	defer f.Close()
+	return reopen(f)
+}
+
+// outOfTheWay moves a descriptor above those that a child of ours gets, so that
+// its number still means the program when the child comes to execute it.
+func outOfTheWay(fd int) (*os.File, error) {
+	defer unix.Close(fd)
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
+	if err != nil {
+		return nil, fmt.Errorf("seal brig's own program against containers: %w", err)
+	}
+	return os.NewFile(uintptr(high), "brig"), nil
+}
+
+// reopen opens the copy for reading: a file that is open for writing cannot be
+// executed.
+func reopen(f *os.File) (*os.File, error) {
+	fd, err := unix.Open(ExecPath(f), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("seal brig's own program against containers: %w", err)
+	}
+	return outOfTheWay(fd)
 }
 
 func sealedCopy() (*os.File, error) {
