@@ -22,11 +22,14 @@ func (c *Container) Kill(sig unix.Signal) error {
 		return usage("cannot kill container: %s: container %s is not running", c.Name, c.ID)
 	}
 	fd, err := openProcess(&s.State)
-	if err != nil {
-		return fmt.Errorf("cannot kill container: %s: %w", c.Name, err)
+	if err == nil {
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+		unix.Close(fd)
 	}
-	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+	switch {
+	case errors.Is(err, unix.ESRCH): // it ended as we looked
+		return usage("cannot kill container: %s: container %s is not running", c.Name, c.ID)
+	case err != nil:
 		return fmt.Errorf("cannot kill container: %s: %w", c.Name, err)
 	}
 	return nil
