@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/seccomp"
@@ -87,6 +91,7 @@ func TestBlockedCallsAreThePolicys(t *testing.T) {
 			{"names":["swapon"],"action":"SCMP_ACT_ERRNO","errnoRet":38},
 			{"names":["personality"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":262144,"op":"SCMP_CMP_EQ"}]}]}`},
 		{"killed processes", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","swapon","exit"],"action":"SCMP_ACT_KILL_PROCESS"}]}`},
+		{"all killed but some", allBut("mkdir", "swapon", "reboot", "io_uring_setup", "clone3", "mseal")},
 		{"killed threads", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","swapon"],"action":"SCMP_ACT_KILL_THREAD"}]}`},
 		{"trapped", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_TRAP"}]}`},
 	} {
@@ -99,6 +104,61 @@ func TestBlockedCallsAreThePolicys(t *testing.T) {
 				t.Errorf("found\n%s\nwant\n%s", got, want)
 			}
 		})
+	}
+}
+
+// allBut is a profile that names all calls of this machine but some, and whose
+// default is to kill.
+func allBut(others ...string) string {
+	arch, _ := syscalls.Native()
+	var names []string
+	for _, name := range syscalls.All(arch) {
+		if !slices.Contains(others, name) {
+			names = append(names, `"`+name+`"`)
+		}
+	}
+	return `{"defaultAction":"SCMP_ACT_KILL_PROCESS","syscalls":[{"action":"SCMP_ACT_ALLOW","names":[` + strings.Join(names, ",") + `]}]}`
+}
+
+// A filter that stops the search must not pass for one that stops everything.
+func TestFiltersThatPreventTheSearch(t *testing.T) {
+	for _, tt := range []struct{ names, action, want string }{
+		{`"seccomp"`, "SCMP_ACT_ERRNO", "load a filter: operation not permitted"},
+		{`"ioctl"`, "SCMP_ACT_ERRNO", "answer a notification: operation not permitted"},
+		{`"ioctl"`, "SCMP_ACT_KILL_PROCESS", "bad system call"},
+		{`"ioctl"`, "SCMP_ACT_KILL_THREAD", ""},
+		{`"poll","ppoll"`, "SCMP_ACT_ERRNO", "poll for notifications: operation not permitted"},
+		{`"prctl"`, "SCMP_ACT_ERRNO", "set no_new_privs: operation not permitted"},
+	} {
+		t.Run(tt.names+" "+tt.action, func(t *testing.T) {
+			r := report(t, `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[`+tt.names+`],"action":"`+tt.action+`"}]}`)
+			if r.Seccomp.Error == "" || !strings.Contains(r.Seccomp.Error, tt.want) || len(r.Seccomp.Blocked) > 0 || r.Seccomp.Probed > 0 {
+				t.Errorf("%+v, want the error %q", r.Seccomp, tt.want)
+			}
+		})
+	}
+}
+
+// On one processor the child has to answer itself while it waits for the answer.
+func TestOneProcessor(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SchedSetaffinity(0, &all)
+	r := report(t, "default") // its process inherits this thread's
+	if r.Seccomp.Error != "" || r.Seccomp.Probed < 300 {
+		t.Errorf("seccomp: %+v", r.Seccomp)
 	}
 }
 

@@ -1,6 +1,8 @@
 package hello
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +32,8 @@ import (
 // another was stopped by them. Neither ran.
 //
 // A filter that kills ends the child: then the next one goes on behind the call
-// that did it.
+// that did it. To tell such an end from any other, the child proves ahead of the
+// first call that the filters let it answer notifications.
 
 // probeArg makes the program the child that tries the calls.
 const probeArg = "--probe"
@@ -116,6 +121,9 @@ func answer(n uint16) string {
 	return "errno " + strconv.Itoa(int(n))
 }
 
+// patience bounds the life of a child, which needs some milliseconds.
+const patience = 20 * time.Second
+
 // tryAll runs children until n calls have answers.
 func tryAll(n int) ([]uint16, error) {
 	var answers []uint16
@@ -125,24 +133,31 @@ func tryAll(n int) ([]uint16, error) {
 		if len(answers) >= n {
 			break
 		}
-		if err != nil {
+		if !errors.Is(err, errKilled) {
 			return nil, err
 		}
-		// The child died of the call that comes next.
 		answers = append(answers, killed)
 	}
 	return answers[:n], nil
 }
 
-// try runs one child from the attempt with that index on. An error means that
-// it could not even begin.
+// errKilled says that a filter ended the child at the call whose answer is
+// missing.
+var errKilled = errors.New("killed by a filter")
+
+// try runs one child from the attempt with that index on. The error says why
+// the answers are not all there.
 func try(from int) ([]uint16, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		exe = "/proc/self/exe"
 	}
-	cmd := exec.Command(exe, "hello", probeArg, strconv.Itoa(from))
-	out, err := cmd.Output()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, exe, "hello", probeArg, strconv.Itoa(from)).Output()
+	if ctx.Err() != nil {
+		return nil, errors.New("the child that tries them hangs")
+	}
 	if len(out) < 2 {
 		return nil, beginError(err)
 	}
@@ -151,7 +166,24 @@ func try(from int) ([]uint16, error) {
 	for out = out[2:]; len(out) >= 2; out = out[2:] {
 		got = append(got, binary.LittleEndian.Uint16(out))
 	}
-	return got, nil
+	if endedByFilter(err) {
+		return got, errKilled
+	}
+	return got, beginError(err)
+}
+
+// endedByFilter knows the three ways in which a filter ends a child: the
+// process by SIGSYS; Go's runtime, which does not survive a trap; and one
+// thread, which the others notice.
+func endedByFilter(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && (status.Signaled() && status.Signal() == unix.SIGSYS ||
+		exit.ExitCode() == 2 && bytes.Contains(exit.Stderr, []byte("SIGSYS")) ||
+		exit.ExitCode() == threadKilled)
 }
 
 func beginError(err error) error {
@@ -188,9 +220,17 @@ func tryFrom(from int) error {
 	if from < 0 || from > len(list) {
 		return fmt.Errorf("no attempt %d", from)
 	}
+	// The calls below hold one of the scheduler's places until they are answered,
+	// so there must be another, even on a machine with one processor, and nothing
+	// may stop the world.
+	runtime.GOMAXPROCS(2)
+	debug.SetGCPercent(-1)
 	runtime.LockOSThread() // the filter is this thread's alone
 	listener, err := markFilter()
 	if err != nil {
+		return err
+	}
+	if err := canAnswer(listener); err != nil {
 		return err
 	}
 	go answerAll(listener)
@@ -251,25 +291,60 @@ type (
 	}
 )
 
+// canAnswer makes the calls of answerAll ahead of it, on a notification that
+// does not exist.
+func canAnswer(fd int) error {
+	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); err != nil {
+		return fmt.Errorf("poll for notifications: %w", err)
+	}
+	var r response
+	if errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r)); errno != unix.ENOENT {
+		return fmt.Errorf("answer a notification: %w", errno)
+	}
+	return nil
+}
+
+// threadKilled is the exit code of a child whose trying thread was killed.
+const threadKilled = 3
+
 // answerAll answers every notification. When the thread that tries the calls
 // was killed alone, the listener hangs up, and the process must end with it.
 func answerAll(fd int) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
-			os.Exit(3)
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			giveUp("poll for notifications", err)
+		case fds[0].Revents&unix.POLLIN != 0:
+			answerOne(fd)
+		case fds[0].Revents != 0:
+			os.Exit(threadKilled)
 		}
-		if fds[0].Revents&unix.POLLIN == 0 {
-			if fds[0].Revents != 0 {
-				os.Exit(3)
-			}
-			continue
-		}
-		var n notif
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); e != 0 {
-			continue
-		}
-		r := response{id: n.id, err: -passed}
-		unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&r)))
 	}
+}
+
+// answerOne answers one notification. It may be gone by then: a signal that the
+// thread got meanwhile makes it ask anew.
+func answerOne(fd int) {
+	var n notif
+	errno := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(&n))
+	if errno == 0 {
+		r := response{id: n.id, err: -passed}
+		errno = ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	}
+	if errno != 0 && errno != unix.ENOENT && errno != unix.EINTR {
+		giveUp("answer a notification", errno)
+	}
+}
+
+func giveUp(what string, err error) {
+	fmt.Fprintf(os.Stderr, "%s: %v", what, err)
+	os.Exit(1)
+}
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) syscall.Errno {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	return errno
 }
