@@ -20,6 +20,9 @@ func (c *Container) await() (*os.File, error) {
 	}
 	if _, err := unix.InotifyAddWatch(watch, c.dir(), unix.IN_MOVED_TO|unix.IN_MODIFY); err != nil {
 		unix.Close(watch)
+		if err == unix.ENOENT { // removed meanwhile
+			return nil, &NotFoundError{c.ID}
+		}
 		return nil, fmt.Errorf("wait for container %s: %w", c.Name, err)
 	}
 	// done stays open: whoever waits for the lock may write to it late.
