@@ -135,7 +135,7 @@ func TestPIDNamespaceOfTheChildOnly(t *testing.T) {
 	before, _ := os.Readlink("/proc/thread-self/ns/pid_for_children")
 	// A holder keeps a PID namespace alive for the second child to join.
 	hold := NewBuilder()
-	hold.Call(syscall.SYS_PAUSE)
+	hold.Call(syscall.SYS_PPOLL, V(0), V(0), V(0), V(0)) // for ever
 	hp := mapped(t, hold)
 	holder, err := hp.Start(Clone{Flags: syscall.CLONE_NEWPID, PIDNS: -1, CgroupFD: -1})
 	if err != nil {
