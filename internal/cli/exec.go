@@ -61,6 +61,7 @@ capabilities and seccomp filter, never more, unless --privileged is given.`,
 		}
 		x := &execution{a: a, c: c, o: o, s: &session{a: a, tty: o.TTY, stdin: interactive && !detach, detach: d}}
 		if detach {
+			o.TTY = false // nobody would hold its other end
 			return x.detached()
 		}
 		return x.foreground()
@@ -84,39 +85,30 @@ func (x *execution) start(streams [3]*os.File) (*monitor.Client, *os.File, error
 			f.Close()
 		}
 	}
-	var bad *engine.UsageError
-	switch code := engine.ExitCode(err); {
-	case err == nil:
+	if err == nil {
 		return m, master, nil
-	case code != engineFailed:
-		return nil, nil, &exitError{code, err}
-	case errors.As(err, &bad):
-		return nil, nil, &exitError{1, err}
 	}
-	return nil, nil, &exitError{1, err}
+	code := engine.ExitCode(err)
+	if code == engineFailed {
+		code = 1 // as Docker
+	}
+	return nil, nil, &exitError{code, err}
 }
 
 func (x *execution) detached() error {
 	var streams [3]*os.File
-	if !x.o.TTY {
-		for i := range streams {
-			f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-			if err != nil {
-				return err
-			}
-			streams[i] = f
+	for i := range streams {
+		f, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return err
 		}
+		streams[i] = f
 	}
-	m, master, err := x.start(streams)
-	if err != nil {
-		return err
+	m, _, err := x.start(streams)
+	if err == nil {
+		m.Close()
 	}
-	defer m.Close()
-	if master == nil {
-		return nil
-	}
-	defer master.Close()
-	return m.Keep(master)
+	return err
 }
 
 func (x *execution) foreground() error {
