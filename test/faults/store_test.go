@@ -168,7 +168,8 @@ func TestReadOnlyStore(t *testing.T) {
 		t.Fatalf("run: %+v", r)
 	}
 	root.Must(t, "create", "--name", "created", "busybox", "true")
-	if err := remount(unix.MS_RDONLY); err != nil {
+	// A monitor that is about to end may still have a file open.
+	if err := harness.Eventually("the store is read-only", func() bool { return remount(unix.MS_RDONLY) == nil }); err != nil {
 		t.Fatal(err)
 	}
 	defer remount(0)

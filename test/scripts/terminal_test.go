@@ -32,6 +32,18 @@ func (p *person) sees(pattern string) {
 	}
 }
 
+// waitsForRaw waits until brig has taken over the terminal: what is typed
+// earlier is echoed here, whether or not a container gets to see it.
+func (p *person) waitsForRaw() {
+	p.t.Helper()
+	if err := harness.Eventually("the terminal is raw", func() bool {
+		raw, err := p.term.Raw()
+		return err == nil && raw
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (p *person) types(keys string) {
 	p.t.Helper()
 	if err := p.term.Type(keys); err != nil {
@@ -158,6 +170,7 @@ func TestDetach(t *testing.T) {
 
 	// The keys come in two pieces, and a lone first one is for the container.
 	p = terminal(t, root, "attach", "shell")
+	p.waitsForRaw()
 	p.types("echo $X\r")
 	p.sees("kept\r")
 	p.types("cat -v\r")
@@ -170,6 +183,7 @@ func TestDetach(t *testing.T) {
 
 	// Other keys.
 	p = terminal(t, root, "attach", "--detach-keys", "ctrl-x,x", "shell")
+	p.waitsForRaw()
 	p.types("word\r")
 	p.sees(`word\r\nword`)
 	p.types(detach)
@@ -181,9 +195,11 @@ func TestDetach(t *testing.T) {
 
 	// Two look at one terminal; the size is the last one's.
 	first := terminal(t, root, "attach", "shell")
+	first.waitsForRaw()
 	first.types("one\r")
-	first.sees("one") // it is attached
+	first.sees(`one\r\none`) // the container's echo, then cat's line
 	second := terminal(t, root, "attach", "shell")
+	second.waitsForRaw()
 	second.types("both\r")
 	second.sees(`both`)
 	first.sees(`both`)
@@ -272,6 +288,7 @@ func TestStartOnTerminal(t *testing.T) {
 	p.sees("[0-9a-f]{64}")
 	p.ends(0)
 	p = terminal(t, root, "attach", "den")
+	p.waitsForRaw()
 	p.types("stty size\r")
 	p.sees(`31 97\s`)
 	p.types("kill -KILL $$; exit 5\r")
