@@ -197,7 +197,7 @@ func TestDetach(t *testing.T) {
 	first := terminal(t, root, "attach", "shell")
 	first.waitsForRaw()
 	first.types("one\r")
-	first.sees(`one\r\none`) // the container's echo, then cat's line
+	first.sees(`one\r\n\^Pone`) // the container's echo, then cat's line, which the key above began
 	second := terminal(t, root, "attach", "shell")
 	second.waitsForRaw()
 	second.types("both\r")
