@@ -31,6 +31,7 @@ func commands() []command {
 		{"logout", groupImages, newLogout},
 
 		{"capabilities", groupOther, newCapabilities},
+		{"seccomp", groupOther, newSeccomp},
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},
 		{"hello", groupOther, newHello},

@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/seccomp"
+)
+
+// seccompCommands is the table of the commands under brig seccomp, in the order
+// of the help.
+func seccompCommands() []func(*app) *cobra.Command {
+	return []func(*app) *cobra.Command{}
+}
+
+func newSeccomp(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "seccomp COMMAND",
+		Short: "Compile, read, explain and compare seccomp profiles and filters",
+		Long: `Compile seccomp profiles to filters and look into both. A profile is a file in
+Docker's or OCI's JSON, or "default" for the one that containers get. No root is
+needed, but to read the filters of running processes.`,
+		Example: `  brig seccomp explain default mount
+  brig seccomp compile -o filter.bpf profile.json
+  brig seccomp disasm filter.bpf`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownSubcommand(c, args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	for _, make := range seccompCommands() {
+		sub := make(a)
+		sub.DisableFlagsInUseLine = true
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// unknownSubcommand is the error for a command that c does not have.
+func unknownSubcommand(c *cobra.Command, name string) error {
+	hint := ""
+	if near := c.SuggestionsFor(name); len(near) > 0 {
+		hint = "; did you mean " + near[0] + "?"
+	}
+	return fmt.Errorf("unknown command %q for %q%s", name, c.CommandPath(), hint)
+}
+
+// targetFlags are the flags that say what a profile is resolved for. The zero
+// value is this machine with a container's default capabilities.
+type targetFlags struct {
+	arch, kernel  string
+	cap, add, del []string
+}
+
+// register adds the flags, and their completions.
+func (t *targetFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	t.registerArch(cmd)
+	f.StringSliceVar(&t.cap, "cap", []string{"default"}, "capabilities of the container: names, comma-separated, ALL, none, or default")
+	f.StringSliceVar(&t.add, "cap-add", nil, "add capabilities to those of --cap")
+	f.StringSliceVar(&t.del, "cap-drop", nil, "drop capabilities from those of --cap")
+	f.StringVar(&t.kernel, "kernel", "", `kernel version, as "5.14" (default: the running kernel's)`)
+	for _, name := range []string{"cap", "cap-add", "cap-drop"} {
+		cmd.RegisterFlagCompletionFunc(name, completeCapabilities)
+	}
+}
+
+// registerArch adds --arch alone.
+func (t *targetFlags) registerArch(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&t.arch, "arch", "", "architecture, as amd64, arm64 or SCMP_ARCH_S390X (default: this machine's)")
+	cmd.RegisterFlagCompletionFunc("arch", completeArchs)
+}
+
+// target reads the flags.
+func (t *targetFlags) target() (seccomp.Target, error) {
+	caps, err := t.caps()
+	if err != nil {
+		return seccomp.Target{}, err
+	}
+	target, err := seccomp.Here(caps)
+	if err != nil && (t.arch == "" || t.kernel == "") {
+		return seccomp.Target{}, err
+	}
+	if t.arch != "" {
+		if target.Arch, err = seccomp.ParseArchName(t.arch); err != nil {
+			return seccomp.Target{}, fmt.Errorf("--arch: %w", err)
+		}
+	}
+	if t.kernel != "" {
+		if target.Kernel, err = seccomp.ParseKernelVersion(t.kernel); err != nil {
+			return seccomp.Target{}, fmt.Errorf("--kernel: %w", err)
+		}
+	}
+	return target, nil
+}
+
+func (t *targetFlags) caps() (capability.Set, error) {
+	var sets [3]capability.Set
+	for i, f := range []struct {
+		name   string
+		values []string
+	}{{"--cap", t.cap}, {"--cap-add", t.add}, {"--cap-drop", t.del}} {
+		if len(f.values) == 0 {
+			continue
+		}
+		var err error
+		if sets[i], err = seccomp.ParseCaps(f.values); err != nil {
+			return 0, fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	return sets[0].Union(sets[1]).Minus(sets[2]), nil
+}
+
+func completeArchs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for name := range seccomp.ArchNames() {
+		names = append(names, name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// defaultProfile is the name of the built-in profile on the command line.
+const defaultProfile = "default"
+
+// seccompProfile reads the profile that an argument names.
+func seccompProfile(name string) (*seccomp.Profile, error) {
+	if name == defaultProfile {
+		return seccomp.Default(), nil
+	}
+	return seccomp.LoadProfile(name)
+}
+
+// resolveProfile reads a profile and resolves it.
+func resolveProfile(name string, t seccomp.Target) (*seccomp.Profile, *seccomp.Policy, []seccomp.Note, error) {
+	p, err := seccompProfile(name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	policy, notes, err := p.Resolve(t)
+	return p, policy, notes, err
+}
+
+// addFormat adds --format, which takes the given values; the first is the
+// default.
+func addFormat(f *pflag.FlagSet, format *string, values ...string) {
+	help := values[0]
+	for _, v := range values[1:] {
+		help += ", " + v
+	}
+	f.StringVar(format, "format", values[0], help)
+}
+
+// checkFormat refuses a value that --format does not take.
+func checkFormat(format string, values ...string) error {
+	list := ""
+	for i, v := range values {
+		if v == format {
+			return nil
+		}
+		switch {
+		case i == len(values)-1 && i > 0:
+			list += " or "
+		case i > 0:
+			list += ", "
+		}
+		list += v
+	}
+	return fmt.Errorf("--format %q: use %s", format, list)
+}
