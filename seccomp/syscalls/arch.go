@@ -11,8 +11,7 @@ import (
 // Arch is an architecture (more exactly: an ABI) of Linux system calls.
 type Arch uint8
 
-// The architectures that seccomp profiles can name. Those with a table of
-// system calls come first.
+// The architectures that seccomp profiles can name.
 const (
 	X86_64 Arch = iota
 	I386
@@ -50,35 +49,37 @@ const (
 )
 
 // archTable has for each architecture its name in profiles, which is that of
-// libseccomp without SCMP_ARCH_, its name in Docker's "arches" filters, and
-// its AUDIT_ARCH value, which the kernel shows to filters.
+// libseccomp without SCMP_ARCH_, its name in Docker's "arches" filters, its
+// AUDIT_ARCH value, which the kernel shows to filters, and its table of system
+// calls. Architectures that differ only in the order of bytes share a table.
 var archTable = [archs]struct {
 	scmp, short string
 	audit       uint32
+	table       table
 }{
-	X86_64:      {"X86_64", "amd64", 62 | audit64 | auditLE},
-	I386:        {"X86", "x86", 3 | auditLE},
-	X32:         {"X32", "x32", 62 | audit64 | auditLE},
-	ARM:         {"ARM", "arm", 40 | auditLE},
-	AARCH64:     {"AARCH64", "arm64", 183 | audit64 | auditLE},
-	LOONGARCH64: {"LOONGARCH64", "loongarch64", 258 | audit64 | auditLE},
-	M68K:        {"M68K", "m68k", 4},
-	MIPS:        {"MIPS", "mips", 8},
-	MIPS64:      {"MIPS64", "mips64", 8 | audit64},
-	MIPS64N32:   {"MIPS64N32", "mips64n32", 8 | audit64 | auditN},
-	MIPSEL:      {"MIPSEL", "mipsel", 8 | auditLE},
-	MIPSEL64:    {"MIPSEL64", "mipsel64", 8 | audit64 | auditLE},
-	MIPSEL64N32: {"MIPSEL64N32", "mipsel64n32", 8 | audit64 | auditLE | auditN},
-	PARISC:      {"PARISC", "parisc", 15},
-	PARISC64:    {"PARISC64", "parisc64", 15 | audit64},
-	PPC:         {"PPC", "ppc", 20},
-	PPC64:       {"PPC64", "ppc64", 21 | audit64},
-	PPC64LE:     {"PPC64LE", "ppc64le", 21 | audit64 | auditLE},
-	RISCV64:     {"RISCV64", "riscv64", 243 | audit64 | auditLE},
-	S390:        {"S390", "s390", 22},
-	S390X:       {"S390X", "s390x", 22 | audit64},
-	SH:          {"SH", "sh", 42 | auditLE},
-	SHEB:        {"SHEB", "sheb", 42},
+	X86_64:      {"X86_64", "amd64", 62 | audit64 | auditLE, tableX86_64},
+	I386:        {"X86", "x86", 3 | auditLE, tableI386},
+	X32:         {"X32", "x32", 62 | audit64 | auditLE, tableX32},
+	ARM:         {"ARM", "arm", 40 | auditLE, tableARM},
+	AARCH64:     {"AARCH64", "arm64", 183 | audit64 | auditLE, tableAARCH64},
+	LOONGARCH64: {"LOONGARCH64", "loongarch64", 258 | audit64 | auditLE, tableLOONGARCH64},
+	M68K:        {"M68K", "m68k", 4, tableNone},
+	MIPS:        {"MIPS", "mips", 8, tableMIPS},
+	MIPS64:      {"MIPS64", "mips64", 8 | audit64, tableMIPS64},
+	MIPS64N32:   {"MIPS64N32", "mips64n32", 8 | audit64 | auditN, tableMIPS64N32},
+	MIPSEL:      {"MIPSEL", "mipsel", 8 | auditLE, tableMIPS},
+	MIPSEL64:    {"MIPSEL64", "mipsel64", 8 | audit64 | auditLE, tableMIPS64},
+	MIPSEL64N32: {"MIPSEL64N32", "mipsel64n32", 8 | audit64 | auditLE | auditN, tableMIPS64N32},
+	PARISC:      {"PARISC", "parisc", 15, tableNone},
+	PARISC64:    {"PARISC64", "parisc64", 15 | audit64, tableNone},
+	PPC:         {"PPC", "ppc", 20, tablePPC},
+	PPC64:       {"PPC64", "ppc64", 21 | audit64, tablePPC64},
+	PPC64LE:     {"PPC64LE", "ppc64le", 21 | audit64 | auditLE, tablePPC64},
+	RISCV64:     {"RISCV64", "riscv64", 243 | audit64 | auditLE, tableRISCV64},
+	S390:        {"S390", "s390", 22, tableS390},
+	S390X:       {"S390X", "s390x", 22 | audit64, tableS390X},
+	SH:          {"SH", "sh", 42 | auditLE, tableNone},
+	SHEB:        {"SHEB", "sheb", 42, tableNone},
 }
 
 // String returns the name that profiles use, such as "SCMP_ARCH_X86_64".
@@ -113,8 +114,20 @@ func (a Arch) Is64() bool {
 	return a < archs && archTable[a].audit&(audit64|auditN) == audit64 && a != X32
 }
 
+// BigEndian reports whether the high half of a 64-bit argument comes first in
+// a's seccomp_data.
+func (a Arch) BigEndian() bool { return a < archs && archTable[a].audit&auditLE == 0 }
+
 // HasTable reports whether this package has the numbers of a.
-func (a Arch) HasTable() bool { return a < tables }
+func (a Arch) HasTable() bool { return a.table() != tableNone }
+
+// table returns the table of a, or tableNone.
+func (a Arch) table() table {
+	if a < archs {
+		return archTable[a].table
+	}
+	return tableNone
+}
 
 // Native returns the architecture that this program was built for. It is false
 // for one that this package has no numbers for.
@@ -128,6 +141,24 @@ func Native() (Arch, bool) {
 		return ARM, true
 	case "arm64":
 		return AARCH64, true
+	case "loong64":
+		return LOONGARCH64, true
+	case "mips":
+		return MIPS, true
+	case "mipsle":
+		return MIPSEL, true
+	case "mips64":
+		return MIPS64, true
+	case "mips64le":
+		return MIPSEL64, true
+	case "ppc64":
+		return PPC64, true
+	case "ppc64le":
+		return PPC64LE, true
+	case "riscv64":
+		return RISCV64, true
+	case "s390x":
+		return S390X, true
 	}
 	return 0, false
 }

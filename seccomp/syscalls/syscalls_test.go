@@ -41,6 +41,13 @@ func TestNumbers(t *testing.T) {
 		{X32, "read", 1 << 30}, {X32, "rt_sigaction", 1<<30 | 512}, {X32, "pwritev2", 1<<30 | 547}, {X32, "openat2", 1<<30 | 437},
 		{ARM, "read", 3}, {ARM, "breakpoint", 0xf0001}, {ARM, "get_tls", 0xf0006},
 		{AARCH64, "openat", 56}, {AARCH64, "newfstatat", 79},
+		{LOONGARCH64, "statx", 291}, {RISCV64, "riscv_hwprobe", 258}, {RISCV64, "newfstatat", 79},
+		{MIPS, "syscall", 4000}, {MIPSEL, "socket", 4183}, {MIPS64, "read", 5000}, {MIPSEL64, "openat", 5247},
+		{MIPS64N32, "read", 6000}, {MIPSEL64N32, "getdents64", 6299}, {MIPS64N32, "fcntl64", 6212}, {MIPS64N32, "statx", 6330},
+		{MIPS64N32, "fanotify_init", 6300}, {MIPS64N32, "utimensat", 6279}, {MIPS64N32, "clock_gettime64", 6403}, {MIPS64N32, "clone3", 6435},
+		{PPC, "fstatat64", 291}, {PPC64, "newfstatat", 291}, {PPC64LE, "socket", 326},
+		{S390, "chown", 182}, {S390, "chown32", 212}, {S390, "mmap2", 192}, {S390, "openat2", 437}, {S390, "futex_time64", 422},
+		{S390X, "chown", 212}, {S390X, "read", 3}, {S390X, "select", 142},
 	} {
 		if nr, ok := Number(tc.arch, tc.name); !ok || nr != tc.nr {
 			t.Errorf("%v %s: %#x, %v", tc.arch, tc.name, nr, ok)
@@ -54,7 +61,8 @@ func TestNumbers(t *testing.T) {
 		name string
 	}{
 		{X86_64, "socketcall"}, {X86_64, "riscv_flush_icache"}, {I386, "arch_specific_syscall"}, {X32, "uselib"},
-		{X32, "map_shadow_stack"}, {AARCH64, "open"}, {AARCH64, "breakpoint"}, {S390X, "read"}, {200, "read"}, {X86_64, ""},
+		{X32, "map_shadow_stack"}, {AARCH64, "open"}, {AARCH64, "breakpoint"}, {200, "read"},
+		{M68K, "read"}, {MIPS, "reserved221"}, {MIPS64N32, "reserved177"}, {RISCV64, "arch_specific_syscall"}, {S390, "select"}, {S390, "lchown3232"}, {X86_64, ""},
 	} {
 		if nr, ok := Number(tc.arch, tc.name); ok {
 			t.Errorf("%v %s: %#x", tc.arch, tc.name, nr)
@@ -65,7 +73,9 @@ func TestNumbers(t *testing.T) {
 		nr   uint32
 	}{
 		{X86_64, 1 << 30}, {X86_64, 5000}, {X86_64, 1<<32 - 1}, {I386, 1 << 30}, {X32, 0}, {X32, 1 << 31}, {X32, 1<<31 | 1<<30},
-		{ARM, 512}, {ARM, 0xf0000}, {ARM, 0xf0007}, {ARM, 1<<32 - 1}, {S390X, 1}, {200, 1},
+		{ARM, 512}, {ARM, 0xf0000}, {ARM, 0xf0007}, {ARM, 1<<32 - 1}, {M68K, 1}, {200, 1},
+		{MIPS, 0}, {MIPS, 3999}, {MIPS, 5000}, {MIPS64, 4001}, {MIPS64N32, 5001}, {MIPS64, 6000}, {MIPS, 1<<32 - 1},
+		{X32, X32Bit | 548}, {S390, 471}, {S390X, 0},
 	} {
 		if name, ok := Name(tc.arch, tc.nr); ok {
 			t.Errorf("%v %#x: %s", tc.arch, tc.nr, name)
@@ -77,7 +87,13 @@ func TestAll(t *testing.T) {
 	if !slices.IsSorted(names[:]) {
 		t.Error("names are not sorted")
 	}
-	for a := range Arch(tables) {
+	for a := range Arch(archs) {
+		if !a.HasTable() {
+			for range All(a) {
+				t.Errorf("%v: a call without a table", a)
+			}
+			continue
+		}
 		last, n := int64(-1), 0
 		for nr, name := range All(a) {
 			if int64(nr) <= last {
@@ -99,8 +115,65 @@ func TestAll(t *testing.T) {
 			break
 		}
 	}
-	for range All(S390X) {
-		t.Error("a call without a table")
+}
+
+// The slots are dense, in the order of the numbers, and one to one.
+func TestSlots(t *testing.T) {
+	for a := range Arch(archs) {
+		last := int64(-1)
+		for nr, name := range All(a) {
+			c, _ := Find(name)
+			slot, ok := c.Slot(a)
+			if !ok || slot >= MaxSlots || int64(slot) <= last || a.Number(slot) != nr {
+				t.Errorf("%v %s: slot %d, %v after %d, number %#x", a, name, slot, ok, last, a.Number(slot))
+			}
+			last = int64(slot)
+		}
+		for slot := range uint32(MaxSlots - 1) {
+			if a.Number(slot) >= a.Number(slot+1) {
+				t.Errorf("%v: slot %d has number %#x, the next %#x", a, slot, a.Number(slot), a.Number(slot+1))
+			}
+		}
+	}
+	if slot, ok := Call(0).Slot(X86_64); ok {
+		t.Errorf("no call: slot %d", slot)
+	}
+}
+
+func TestAlias(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		alias uint32
+	}{{"rt_sigaction", 13}, {"ioctl", 16}, {"pwritev2", 328}, {"uselib", 134}, {"map_shadow_stack", 453}} {
+		c, _ := Find(tc.name)
+		nr, ok := c.Alias(X32)
+		if !ok || nr != tc.alias|X32Bit {
+			t.Errorf("%s: %#x, %v", tc.name, nr, ok)
+		}
+		if slot, ok := c.AliasSlot(X32); !ok || slot != tc.alias || X32.Number(slot) != nr {
+			t.Errorf("%s: slot %d, %v", tc.name, slot, ok)
+		}
+		if got, ok := Name(X32, nr); !ok || got != tc.name {
+			t.Errorf("%#x: %q, %v", nr, got, ok)
+		}
+		if own, ok := c.Number(X32); ok && own == nr {
+			t.Errorf("%s: the alias is the number %#x", tc.name, own)
+		}
+		if nr, ok := c.Alias(X86_64); ok {
+			t.Errorf("%s on x86-64: %#x", tc.name, nr)
+		}
+	}
+	for _, name := range []string{"read", "openat2", "socketcall", "chown32"} {
+		c, _ := Find(name)
+		if nr, ok := c.Alias(X32); ok {
+			t.Errorf("%s: %#x", name, nr)
+		}
+	}
+	// Every number of x86-64 means the same call on x32.
+	for nr, name := range All(X86_64) {
+		if got, ok := Name(X32, nr|X32Bit); !ok || got != name {
+			t.Errorf("%#x: %q, %v, want %q", nr|X32Bit, got, ok, name)
+		}
 	}
 }
 
@@ -127,8 +200,12 @@ func TestArchNames(t *testing.T) {
 			t.Errorf("%v and %v have the same audit value", a, other)
 		}
 		audits[a.Audit()] = a
-		if a.HasTable() != (a.table() != nil) {
+		if want := !slices.Contains([]Arch{M68K, PARISC, PARISC64, SH, SHEB}, a); a.HasTable() != want {
 			t.Errorf("%v: table %v", a, a.HasTable())
+		}
+		big := slices.Contains([]Arch{M68K, MIPS, MIPS64, MIPS64N32, PARISC, PARISC64, PPC, PPC64, S390, S390X, SHEB}, a)
+		if a.BigEndian() != big {
+			t.Errorf("%v: big endian %v", a, a.BigEndian())
 		}
 	}
 	for a, want := range map[Arch]uint32{X86_64: 0xc000003e, I386: 0x40000003, X32: 0xc000003e, ARM: 0x40000028, AARCH64: 0xc00000b7, S390X: 0x80000016, RISCV64: 0xc00000f3, MIPSEL64N32: 0xe0000008} {
