@@ -182,7 +182,7 @@ const formatted = `   0: ld [arch]
   25: lsh #0x1
   26: ret a
   27: ret #0x7fff0000
-  28: bad op=0x0094 jt=1 jf=2 k=0x3
+  28: .insn 0x94, 1, 2, 0x3
   29: ld [64]
 `
 
