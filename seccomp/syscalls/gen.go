@@ -1,8 +1,9 @@
 //go:build ignore
 
 // Gen writes tables.go: the names of all system calls that Linux has on any
-// architecture, and their numbers on those that have tables. With an argument
-// it writes to that file.
+// architecture, and their numbers and arguments on those that have tables. With
+// an argument it writes to that file. With -trace it writes argtypes.txt
+// instead, from the running kernel.
 //
 // Numbers come from the zsysnum files of golang.org/x/sys/unix, which are made
 // from the kernel's headers. That package lacks three ABIs, whose numbers are
@@ -11,7 +12,7 @@
 // syscall_n32.tbl) and s390 of 31 bits (arch/s390/kernel/syscalls/syscall.tbl
 // before Linux 6.19). The private calls of arm are from
 // arch/arm/include/uapi/asm/unistd.h. Names come from all zsysnum files and
-// from moby's default profile.
+// from moby's default profile, and arguments from argtypes.txt and entries.txt.
 package main
 
 import (
@@ -103,6 +104,10 @@ const tables = len(arches)
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) > 1 && os.Args[1] == "-trace" {
+		readTracefs()
+		return
+	}
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "golang.org/x/sys").Output()
 	if err != nil {
 		log.Fatalf("find golang.org/x/sys: %v", err)
@@ -276,6 +281,8 @@ func write(out string, names []string, slots [tables]map[string]int) {
 		writeCalls(&b, name, calls(name, names, slots[t], slots[0]))
 	}
 	fmt.Fprintf(&b, "}\n")
+	f := makeForms(names, slots)
+	f.write(&b)
 	text, err := format.Source(b.Bytes())
 	if err != nil {
 		log.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/brig-run/brig/internal/nearest"
 )
 
-//go:generate go run gen.go
+//go:generate go run gen.go genargs.go
 
 // X32Bit marks the number of an x32 call. x32 programs enter the kernel as
 // x86-64 ones do, and seccomp sees the architecture x86-64 with this bit in
