@@ -349,6 +349,9 @@ func (j *job) compare(prog []bpf.Instruction) (difference, error) {
 			if !ok {
 				name = fmt.Sprintf("%#x", nr)
 			}
+			if a != seccomp.X86_64 {
+				name = fmt.Sprintf("%v %s", a, name)
+			}
 			if !slices.Contains(diff.Other, name) {
 				diff.Other = append(diff.Other, name)
 			}

@@ -31,7 +31,7 @@ func goals(policies []*policy) []goal {
 		for _, g := range []goal{
 			atMost("JSON to checked program in at most 1000 µs", b.Compile, 1000, "%.0f µs"),
 			atMost("load time at most a third of libseccomp's tree", b.Load, p.bestTree(load)/3, "%.0f µs"),
-			atMost("executed on the mix at most half of libseccomp's tree", b.Executed, p.bestTree(executed)/2, "%.1f"),
+			atMost("executed on the mix at most half of libseccomp's tree", b.Executed, p.bestTree(executed)/2, "%.2f"),
 			atMost("worst case at most 16 instructions before arguments", float64(b.Worst.Before), 16, "%.0f"),
 			atMost("at most 8 more for socket", float64(b.Worst.Socket), 8, "%.0f"),
 			atMost("a call allowed by its number costs as under a filter of one ALLOW, within noise", b.Calls["getppid"].more(p.find(allowsAll).Calls["getppid"]), noise, "%+.1f ns"),

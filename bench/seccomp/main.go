@@ -22,7 +22,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
+	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
 func main() {
@@ -33,8 +35,8 @@ func main() {
 	flag.StringVar(&o.format, "format", "table", "table or json")
 	flag.IntVar(&o.compiles, "compiles", 41, "compilations of each")
 	flag.IntVar(&o.loads, "loads", 301, "loads of each filter")
-	flag.IntVar(&o.rounds, "n", 101, "rounds of system calls")
-	flag.IntVar(&o.calls, "calls", 10000, "calls of each kind in a round")
+	flag.IntVar(&o.rounds, "n", 401, "rounds of system calls")
+	flag.IntVar(&o.calls, "calls", 4000, "calls of each kind in a round")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -72,6 +74,7 @@ type filter struct {
 	Executed     float64            `json:"executedPerCallMean,omitempty"` // of the mixes
 	Bitmap       float64            `json:"bitmapShare,omitempty"`         // of the calls of the mixes
 	Worst        worst              `json:"worstCase"`
+	Executes     map[string]int     `json:"executedPerMeasuredCall,omitempty"`
 	Calls        map[string]cost    `json:"nanosecondsPerCall"`
 	Differs      difference         `json:"differs"`
 	Limits       string             `json:"limits,omitempty"`
@@ -261,6 +264,18 @@ func (f *filter) examine(j *job, mixes []mix) (err error) {
 	if f.Worst, err = j.worstCase(f.prog); err != nil {
 		return err
 	}
+	f.Executes = map[string]int{}
+	for _, c := range measuredCalls {
+		nr, ok := syscalls.Number(seccomp.X86_64, c.name)
+		if !ok {
+			return fmt.Errorf("no number for %s", c.name)
+		}
+		s, err := count(f.prog, &bpf.Data{Nr: nr, Arch: seccomp.X86_64.Audit(), Args: [6]uint64{c.arg0}})
+		if err != nil {
+			return err
+		}
+		f.Executes[c.name] = s.all
+	}
 	f.Differs, err = j.compare(f.prog)
 	return err
 }
@@ -294,9 +309,9 @@ func measureKernel(o options, k *kernel, policies []*policy) error {
 	}
 	fill := func(f *filter) {
 		f.Load, f.Calls = median(loads[f.index])/1000, map[string]cost{}
-		for i, name := range measuredCalls {
+		for i, c := range measuredCalls {
 			rounds := calls[i][f.index]
-			f.Calls[name] = cost{slices.Min(rounds), median(rounds), rounds}
+			f.Calls[c.name] = cost{slices.Min(rounds), median(rounds), rounds}
 		}
 	}
 	for _, f := range base {

@@ -21,7 +21,7 @@ func (r *report) print() error {
 			return err
 		}
 	}
-	fmt.Printf("\nbrig's compile time is from JSON, that of others from rules in memory. Figures are medians, those per call in ns: minimum median.\n" +
+	fmt.Printf("\nbrig's compile time is from JSON, that of others from rules in memory. Figures are medians, those of calls in ns: minimum median (times Brig's median) [instructions, without the bitmap].\n" +
 		"executed: instructions a call on the recorded mix of nginx, redis and python; bitmap: share of those calls that the kernel lets pass without the filter.\n" +
 		"worst: instructions for any number before an argument is looked at, and in all. socket args: the most that are spent on its argument.\n" +
 		"getppid is allowed by its number, personality(0xffffffff) by its argument, socket(AF_VSOCK) refused by its argument.\n")
@@ -68,9 +68,15 @@ func (p *policy) print() error {
 	return nil
 }
 
+// shown is how many calls are named in one line.
+const shown = 8
+
 func names(list []string) string {
 	if len(list) == 0 {
 		return "no other call"
+	}
+	if len(list) > shown {
+		return fmt.Sprintf("%s and %d others", strings.Join(list[:shown], ", "), len(list)-shown)
 	}
 	return strings.Join(list, ", ")
 }
@@ -115,21 +121,24 @@ func (p *policy) cell(c column, f *filter) string {
 
 func (p *policy) printCalls() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, name := range measuredCalls {
-		fmt.Fprintf(w, "\tns/%s", name)
+	for _, c := range measuredCalls {
+		fmt.Fprintf(w, "\t%s", c.name)
 	}
 	fmt.Fprint(w, "\t\n")
 	for _, f := range p.Filters {
 		fmt.Fprint(w, f.Compiler)
-		for _, name := range measuredCalls {
-			c, ok := f.Calls[name]
+		for _, call := range measuredCalls {
+			c, ok := f.Calls[call.name]
 			if !ok {
 				fmt.Fprint(w, "\t-")
 				continue
 			}
 			fmt.Fprintf(w, "\t%.1f %.1f", c.Min, c.Median)
 			if f != p.Filters[0] {
-				fmt.Fprintf(w, " (%.2f)", c.Median/p.Filters[0].Calls[name].Median)
+				fmt.Fprintf(w, " (%.2f)", c.Median/p.Filters[0].Calls[call.name].Median)
+			}
+			if f.prog != nil {
+				fmt.Fprintf(w, " [%d]", f.Executes[call.name])
 			}
 		}
 		fmt.Fprint(w, "\t\n")
