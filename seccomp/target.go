@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"strings"
@@ -47,11 +48,36 @@ func ParseArchName(name string) (Arch, error) {
 	return 0, fmt.Errorf("unknown architecture %q", name)
 }
 
+// Arches yields all architectures that have a name, with or without a table of
+// system calls.
+func Arches() iter.Seq[Arch] {
+	return func(yield func(Arch) bool) {
+		for a := Arch(0); a.Audit() != 0; a++ {
+			if !yield(a) {
+				return
+			}
+		}
+	}
+}
+
+// auditLittleEndian is the bit of AUDIT_ARCH values that tells the order of
+// bytes (__AUDIT_ARCH_LE in include/uapi/linux/audit.h).
+const auditLittleEndian = 0x40000000
+
+// ByteOrder returns the order of bytes on machines of the architecture a: the
+// one that a filter for them has in a file.
+func ByteOrder(a Arch) binary.ByteOrder {
+	if a.Audit()&auditLittleEndian != 0 {
+		return binary.LittleEndian
+	}
+	return binary.BigEndian
+}
+
 // ArchNames yields the names that [ParseArchName] knows, without those of
 // profiles.
 func ArchNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for a := Arch(0); syscalls.Arch(a).Audit() != 0; a++ {
+		for a := range Arches() {
 			if !yield(a.Short()) {
 				return
 			}

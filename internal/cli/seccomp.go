@@ -1,10 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/seccomp"
@@ -13,7 +17,10 @@ import (
 // seccompCommands is the table of the commands under brig seccomp, in the order
 // of the help.
 func seccompCommands() []func(*app) *cobra.Command {
-	return []func(*app) *cobra.Command{}
+	return []func(*app) *cobra.Command{
+		newSeccompCompile,
+		newSeccompDisasm,
+	}
 }
 
 func newSeccomp(a *app) *cobra.Command {
@@ -136,40 +143,78 @@ func seccompProfile(name string) (*seccomp.Profile, error) {
 	return seccomp.LoadProfile(name)
 }
 
-// resolveProfile reads a profile and resolves it.
-func resolveProfile(name string, t seccomp.Target) (*seccomp.Profile, *seccomp.Policy, []seccomp.Note, error) {
-	p, err := seccompProfile(name)
-	if err != nil {
-		return nil, nil, nil, err
+// completeProfiles completes the name of a profile.
+func completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	policy, notes, err := p.Resolve(t)
-	return p, policy, notes, err
+	return []string{defaultProfile + "\tthe profile that containers get"}, cobra.ShellCompDirectiveDefault
 }
 
 // addFormat adds --format, which takes the given values; the first is the
 // default.
-func addFormat(f *pflag.FlagSet, format *string, values ...string) {
-	help := values[0]
-	for _, v := range values[1:] {
-		help += ", " + v
-	}
-	f.StringVar(format, "format", values[0], help)
+func addFormat(cmd *cobra.Command, format *string, values []string) {
+	cmd.Flags().StringVar(format, "format", values[0], orList(values))
+	cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // checkFormat refuses a value that --format does not take.
-func checkFormat(format string, values ...string) error {
-	list := ""
-	for i, v := range values {
-		if v == format {
-			return nil
-		}
-		switch {
-		case i == len(values)-1 && i > 0:
-			list += " or "
-		case i > 0:
-			list += ", "
-		}
-		list += v
+func checkFormat(format string, values []string) error {
+	if slices.Contains(values, format) {
+		return nil
 	}
-	return fmt.Errorf("--format %q: use %s", format, list)
+	return fmt.Errorf("--format %q: use %s", format, orList(values))
+}
+
+// orList returns names as in "a, b or c".
+func orList(names []string) string {
+	last := len(names) - 1
+	if last <= 0 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// printNotes prints what the author of a profile may not expect. The names
+// that only other architectures have make one line.
+func (a *app) printNotes(name string, notes []seccomp.Note) {
+	var elsewhere []string
+	for _, n := range notes {
+		if n.Kind == seccomp.NoteElsewhere {
+			elsewhere = append(elsewhere, n.Name)
+			continue
+		}
+		fmt.Fprintf(a.err, "brig: %s: %s\n", name, n)
+	}
+	if len(elsewhere) > 0 {
+		fmt.Fprintf(a.err, "brig: %s: skipped, since only other architectures have them: %s\n", name, strings.Join(elsewhere, ", "))
+	}
+}
+
+// writeResult writes to a file, which is there as a whole or not at all, or to
+// standard output, which must be no terminal if the result is binary.
+func (a *app) writeResult(name string, binary bool, write func(io.Writer) error) error {
+	if name == "" || name == "-" {
+		if binary && isTerminal(a.out) {
+			return errors.New("the result is binary and standard output is a terminal: name a file with -o, or send it on with > or |")
+		}
+		return write(a.out)
+	}
+	if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() { // such as /dev/null or a pipe
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	temp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp, name)
 }
