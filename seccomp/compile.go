@@ -1,7 +1,9 @@
 package seccomp
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
@@ -17,25 +19,22 @@ type Filter struct {
 }
 
 // Compile makes the filter of a policy. For every architecture, number and
-// arguments it answers what [Policy.Decide] does. It fails if the program
-// would be longer than the kernel accepts, or if p was not made by
-// [Profile.Resolve] and is no policy.
+// arguments it answers what [Policy.Decide] does, and Compile proves that
+// ([bpf.Prove]) before it returns. It fails if the program would be longer than
+// the kernel accepts, or if p was not made by [Profile.Resolve] and is no
+// policy.
 //
 // The program finds the architecture first, the native one before others, and
-// then the number by a search tree. Calls that are decided by their number
-// alone load nothing else, so the kernel's own evaluation at load
-// ([bpf.Constant]) sees those that are allowed and lets them pass without the
-// filter from then on.
+// then the number by a search tree, in which frequent calls stand near the
+// root. Calls that are decided by their number alone load nothing else, so the
+// kernel's own evaluation at load ([bpf.Constant]) sees those that are allowed
+// and lets them pass without the filter from then on.
 func Compile(p *Policy) (*Filter, error) {
-	if err := p.validate(); err != nil {
+	prog, err := program(p)
+	if err != nil {
 		return nil, fmt.Errorf("compile seccomp policy: %w", err)
 	}
-	c := compiler{policy: p}
-	c.rev = make([]bpf.Instruction, 0, 512)
-	f := &Filter{Program: c.program(), Flags: p.Flags, Notify: p.UsesNotify()}
-	if err := bpf.Check(f.Program); err != nil {
-		return nil, fmt.Errorf("compile seccomp policy: %w", err)
-	}
+	f := &Filter{Program: prog, Flags: p.Flags, Notify: p.UsesNotify()}
 	if f.Notify {
 		f.Flags |= FlagNewListener
 		if f.Flags&FlagTSync != 0 {
@@ -46,142 +45,132 @@ func Compile(p *Policy) (*Filter, error) {
 	return f, nil
 }
 
-// compiler builds a program from its end to its start, since jumps go forward
-// only: whatever an instruction jumps to exists before it.
+// program makes a program that is proved. If one with all optimisations is too
+// complex for that, a plain one is made, which has the form of the rules.
+func program(p *Policy) ([]bpf.Instruction, error) {
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	spec := p.Spec()
+	var err error
+	for _, plain := range []bool{false, true} {
+		c := compiler{policy: p, graph: newGraph(), plain: plain}
+		prog := c.layout(c.program())
+		if err := bpf.Check(prog); err != nil {
+			return nil, err
+		}
+		if err = bpf.Prove(prog, spec); err == nil {
+			return prog, nil
+		}
+		if !errors.Is(err, bpf.ErrTooComplex) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("prove the program: %w", err)
+}
+
+// compiler makes the graph of a program. Its methods return the node to enter
+// a part at; where A must have something there, they say so.
 type compiler struct {
-	assembler
+	*graph
 	policy *Policy
-	segs   []segment // scratch space of the number tree
-	spans  []span    // and of the ranges of an argument
+	plain  bool // no optimisation of conditions
+	tree   tree
+	spans  []span // scratch space of the ranges of an argument
 	spare  []span
 }
 
-// segment is a range of 32-bit values with one outcome: from lo up to the next
-// segment's lo.
-type segment struct {
-	lo     uint32
-	target int64 // an action, or below 0 what its maker says
-}
-
-func (c *compiler) program() []bpf.Instruction {
+func (c *compiler) program() ref {
+	tables := make([]table, 0, len(c.policy.Archs))
+	for i := range c.policy.Archs {
+		tables = append(tables, c.table(&c.policy.Archs[i]))
+	}
+	if native, x32 := find(tables, X86_64), find(tables, X32); native != nil && x32 != nil {
+		x32.shared = slices.EqualFunc(upTo(native.segs, x32Own), upTo(x32.segs, x32Own), segment.same)
+	}
+	c.shareEnd(tables)
 	entry := c.ret(c.policy.OtherArch)
-	for i := len(c.policy.Archs) - 1; i >= 0; i-- {
-		a := c.policy.Archs[i].Arch
-		if a == X32 && c.policy.arch(X86_64) != nil {
-			continue // part of the tree of x86-64
+	for i := len(tables) - 1; i >= 0; i-- {
+		t := &tables[i]
+		var numbers ref
+		switch {
+		case t.rules.Arch == X86_64:
+			numbers = c.x86(t, find(tables, X32))
+		case t.rules.Arch != X32:
+			numbers = c.search(t.segs)
+		case find(tables, X86_64) != nil:
+			continue
+		default:
+			numbers = c.x86(nil, t)
 		}
-		entry = c.branch(bpf.Jeq, a.Audit(), c.arch(a.Audit()), entry)
+		entry = c.branch(bpf.Jeq, t.rules.Arch.Audit(), c.load(bpf.OffNr, numbers), entry)
 	}
-	c.load(bpf.OffArch, entry)
-	return c.finish()
+	return c.load(bpf.OffArch, entry)
 }
 
-// arch emits what follows for an AUDIT_ARCH value.
-func (c *compiler) arch(audit uint32) label {
-	if audit != X86_64.Audit() {
-		return c.load(bpf.OffNr, c.numbers(c.policy.find(audit, 0), 0))
+func find(tables []table, a Arch) *table {
+	for i := range tables {
+		if tables[i].rules.Arch == a {
+			return &tables[i]
+		}
 	}
-	// x86-64 and x32 share the value and part at a bit of the number, except
-	// for the number that no call has.
-	native, x32 := c.policy.arch(X86_64), c.policy.arch(X32)
-	high := c.branch(bpf.Jeq, noCall, c.ret(c.unlisted(native, noCall)), c.numbers(x32, syscalls.X32Bit))
-	return c.load(bpf.OffNr, c.branch(bpf.Jge, syscalls.X32Bit, high, c.numbers(native, 0)))
+	return nil
 }
+
+// x86 finds the number in A for the AUDIT_ARCH value that x86-64 and x32 have
+// in common. They part at a bit of the number, except for the number that no
+// call has. Either may be nil.
+func (c *compiler) x86(native, x32 *table) ref {
+	low, noCallTo := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
+	if native != nil {
+		low = c.search(native.segs)
+		noCallTo = c.ret(c.unlisted(native.rules, noCall))
+	}
+	high, last := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
+	if x32 != nil {
+		high, last = c.x32(x32, low), c.ret(c.unlisted(x32.rules, noCall))
+	}
+	if last != noCallTo {
+		high = c.branch(bpf.Jeq, noCall, noCallTo, high)
+	}
+	// The test for x32 stands below the root, so that the numbers on one side
+	// do not pay for it: that with the frequent ones.
+	if root := c.nodes[low]; root.op == bpf.Jge {
+		return c.branch(bpf.Jge, root.k, c.branch(bpf.Jge, syscalls.X32Bit, high, root.yes), root.no)
+	}
+	return c.branch(bpf.Jge, syscalls.X32Bit, high, low)
+}
+
+// x32 finds the number in A, which has the bit of x32. Low is the search for
+// numbers of x86-64.
+func (c *compiler) x32(x32 *table, low ref) ref {
+	segs := slices.Clone(x32.segs)
+	if x32.shared {
+		own := x32.from(x32Own)
+		return c.intern(instr{op: bpf.And, k: ^uint32(syscalls.X32Bit), yes: c.search(append([]segment{{to: low}}, own...))})
+	}
+	for i := range segs[1:] {
+		segs[i+1].lo |= syscalls.X32Bit
+	}
+	return c.search(segs)
+}
+
+// upTo returns the segments that begin below end.
+func upTo(segs []segment, end uint32) []segment {
+	for i, s := range segs {
+		if s.lo >= end {
+			return segs[:i]
+		}
+	}
+	return segs
+}
+
+func (s segment) same(t segment) bool { return s.lo == t.lo && s.to == t.to }
 
 // unlisted returns the action for a number of a without rules that hold.
 func (c *compiler) unlisted(a *ArchRules, nr uint32) Action {
-	switch {
-	case a == nil:
-		return c.policy.OtherArch
-	case nr > a.Newest:
+	if a.newer(nr) {
 		return c.policy.Newer
 	}
 	return c.policy.Default
-}
-
-// numbers emits the search tree for the numbers of a from base up. With A the
-// number, its segments are the calls with rules and the gaps between them.
-func (c *compiler) numbers(a *ArchRules, base uint32) label {
-	segs := c.segs[:0]
-	add := func(lo uint32, target int64) {
-		if n := len(segs); n == 0 || segs[n-1].target != target {
-			segs = append(segs, segment{lo, target})
-		}
-	}
-	next := base // the first number that has no segment yet
-	gap := func(end uint32) {
-		if next >= end {
-			return
-		}
-		if a == nil || next > a.Newest || end-1 <= a.Newest {
-			add(next, int64(c.unlisted(a, next)))
-			return
-		}
-		add(next, int64(c.policy.Default))
-		add(a.Newest+1, int64(c.policy.Newer))
-	}
-	if a != nil {
-		for i := range a.Calls {
-			call := &a.Calls[i]
-			gap(call.Nr)
-			if action, ok := call.constant(); ok {
-				add(call.Nr, int64(action))
-			} else {
-				add(call.Nr, int64(-1-i))
-			}
-			next = call.Nr + 1
-		}
-	}
-	gap(noCall)
-	c.segs = segs
-	return c.tree(segs, func(target int64) label {
-		if target >= 0 {
-			return c.ret(Action(target))
-		}
-		call := &a.Calls[-1-target]
-		return c.call(call, a.ArgBits, c.ret(c.unlisted(a, call.Nr)))
-	})
-}
-
-// constant returns the action of a call that its number alone decides.
-func (c *CallRules) constant() (Action, bool) {
-	if len(c.Rules) > 0 && len(c.Rules[0].Args) == 0 {
-		return c.Rules[0].Action, true
-	}
-	return 0, false
-}
-
-// tree emits a search for the segment of A, and then what leaf emits for its
-// target.
-func (c *compiler) tree(segs []segment, leaf func(target int64) label) label {
-	if len(segs) == 1 {
-		return leaf(segs[0].target)
-	}
-	if spots(segs) {
-		rest := leaf(segs[0].target)
-		entry := rest
-		for i := len(segs) - 2; i > 0; i -= 2 {
-			entry = c.branch(bpf.Jeq, segs[i].lo, leaf(segs[i].target), entry)
-		}
-		return entry
-	}
-	mid := len(segs) / 2
-	right := c.tree(segs[mid:], leaf)
-	left := c.tree(segs[:mid], leaf)
-	return c.branch(bpf.Jge, segs[mid].lo, right, left)
-}
-
-// spots reports whether segs are up to three single values in a range that
-// otherwise has one outcome, which equality tests find in fewer instructions
-// than a search.
-func spots(segs []segment) bool {
-	if len(segs)%2 == 0 || len(segs) > 7 {
-		return false
-	}
-	for i := 2; i < len(segs); i += 2 {
-		if segs[i].target != segs[0].target || segs[i].lo != segs[i-1].lo+1 {
-			return false
-		}
-	}
-	return true
 }

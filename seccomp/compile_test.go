@@ -95,13 +95,25 @@ func randomCondition(s source) Condition {
 	return c
 }
 
-func randomRules(s source) []Rule {
+// bitsOf are the widths of arguments that a random rule of an ABI sees.
+func bitsOf(s source, a Arch, index uint8) uint8 {
+	// One argument of a call has one width.
+	bits := []uint8{64, 32, 16, 64, 32, 16}[(int(index)+s.IntN(2))%6]
+	if !a.Is64() {
+		bits = min(bits, 32)
+	}
+	return bits
+}
+
+func randomRules(s source, a Arch) []Rule {
 	var rules []Rule
 	few := s.IntN(2)
 	for range s.IntN(1 + 9*few) {
 		r := Rule{Action: randomAction(s), Index: len(rules)}
 		for range 1 + s.IntN(3)*s.IntN(2) {
-			r.Args = append(r.Args, randomCondition(s))
+			c := randomCondition(s)
+			c.Bits = bitsOf(s, a, c.Index)
+			r.Args = append(r.Args, c)
 		}
 		rules = append(rules, r)
 	}
@@ -126,16 +138,13 @@ func randomPolicy(s source, max int) *Policy {
 }
 
 func randomArch(s source, a Arch) ArchRules {
-	rules := ArchRules{Arch: a, ArgBits: 32 + 32*s.IntN(2), Newest: noCall}
-	if a == I386 {
-		rules.ArgBits = 32
-	}
+	rules := ArchRules{Arch: a, Newest: noCall}
 	if s.IntN(4) > 0 {
 		rules.Newest = uint32(s.IntN(500)) | a.Bit()
 	}
 	step := 1 + s.IntN(40)
 	for nr := s.IntN(20); nr < 500; nr += 1 + s.IntN(step) {
-		rules.Calls = append(rules.Calls, CallRules{uint32(nr) | a.Bit(), randomRules(s)})
+		rules.Calls = append(rules.Calls, CallRules{uint32(nr) | a.Bit(), randomRules(s, a)})
 		if len(rules.Calls) > 60 && step < 20 {
 			break
 		}
@@ -207,13 +216,13 @@ func FuzzCompile(f *testing.F) {
 func TestCompileLongJumps(t *testing.T) {
 	for _, calls := range []int{100, 200, 300, 360} {
 		p := &Policy{Default: Errno(1), Newer: Errno(38), OtherArch: KillThread}
-		rules := ArchRules{Arch: X86_64, ArgBits: 64, Newest: 450}
+		rules := ArchRules{Arch: X86_64, Newest: 450}
 		for nr := range calls {
 			// No two calls share anything, and each has several places that
 			// go to the same far default.
 			v := uint64(nr)<<33 | uint64(nr)
 			rules.Calls = append(rules.Calls, CallRules{uint32(nr), []Rule{
-				{Action: Errno(uint16(nr + 100)), Args: []Condition{{Index: 0, Op: EQ, Value: v}, {Index: 1, Op: GT, Value: v}}},
+				{Action: Errno(uint16(nr + 100)), Args: []Condition{{Index: 0, Op: EQ, Value: v, Bits: 64}, {Index: 1, Op: GT, Value: v, Bits: 64}}},
 			}})
 		}
 		p.Archs = []ArchRules{rules}
@@ -236,14 +245,14 @@ func TestCompileManyRules(t *testing.T) {
 	for _, op := range []Op{EQ, MaskedEQ, LT} {
 		call := CallRules{Nr: 1}
 		for i := range 350 {
-			c := Condition{Index: uint8(i % 6), Op: op, Value: uint64(i)<<32 | uint64(1000-i)}
+			c := Condition{Index: uint8(i % 6), Op: op, Value: uint64(i)<<32 | uint64(1000-i), Bits: 64}
 			if op == MaskedEQ {
 				c.ValueTwo = c.Value
 			}
 			call.Rules = append(call.Rules, Rule{Action: Errno(uint16(i)), Index: i, Args: []Condition{c}})
 		}
 		p := &Policy{Default: Allow, Newer: Allow, OtherArch: KillProcess, Archs: []ArchRules{
-			{Arch: X86_64, ArgBits: 64, Newest: noCall, Calls: []CallRules{{Nr: 0, Rules: []Rule{{Action: Trap}}}, call}},
+			{Arch: X86_64, Newest: noCall, Calls: []CallRules{{Nr: 0, Rules: []Rule{{Action: Trap}}}, call}},
 		}}
 		f := checkFilter(t, p, 9)
 		if len(f.Program) < 1000 {
@@ -252,26 +261,27 @@ func TestCompileManyRules(t *testing.T) {
 	}
 }
 
-func TestAssemblerReach(t *testing.T) {
-	// A branch whose targets are any distance away, in both directions of
-	// skew, must go where it says.
-	for _, distance := range []int{0, 1, 126, 127, 128, 253, 254, 255, 256, 257, 511, 1000} {
-		for _, gap := range []int{0, 1, 100, 254, 255, 256, 300} {
-			var a assembler
-			no := a.emit(bpf.Instruction{Op: bpf.RetK, K: 1})
-			for range gap {
-				a.emit(bpf.Instruction{Op: bpf.RetK, K: 3})
+func TestLayoutReach(t *testing.T) {
+	// A branch whose targets are any distance away must go where it says,
+	// whichever is placed first.
+	for _, distance := range []int{1, 126, 127, 128, 253, 254, 255, 256, 257, 511, 1000} {
+		for _, gap := range []int{1, 100, 254, 255, 256, 300} {
+			g := newGraph()
+			// A chain has a node for each of its length.
+			chain := func(length int, end, other ref) ref {
+				for i := range length {
+					end = g.branch(bpf.Jeq, uint32(1000+length+i), other, end)
+				}
+				return end
 			}
-			yes := a.load(bpf.OffNr, a.branch(bpf.Jeq, 7, a.ret(2), a.ret(4)))
-			for range distance {
-				a.emit(bpf.Instruction{Op: bpf.RetK, K: 3})
-			}
-			a.load(bpf.OffNr, a.branch(bpf.Jge, 5, yes, no))
-			prog := a.finish()
+			none := g.ret(3)
+			no := chain(gap, g.ret(1), none)
+			yes := chain(distance, g.load(bpf.OffNr, g.branch(bpf.Jeq, 7, g.ret(2), no)), none)
+			prog := g.layout(g.load(bpf.OffNr, g.branch(bpf.Jge, 5, yes, no)))
 			if err := bpf.Check(prog); err != nil {
 				t.Fatalf("%d, %d: %v", distance, gap, err)
 			}
-			for nr, want := range map[uint32]uint32{4: 1, 5: 4, 7: 2} {
+			for nr, want := range map[uint32]uint32{4: 1, 5: 1, 7: 2, uint32(1000 + gap): 3} {
 				if got, err := bpf.Run(prog, &bpf.Data{Nr: nr}); err != nil || got != want {
 					t.Errorf("distance %d, gap %d, nr %d: %d, %v, want %d\n%s", distance, gap, nr, got, err, want, bpf.Format(prog))
 				}
@@ -286,8 +296,8 @@ func TestCompileRefuses(t *testing.T) {
 	var long []CallRules
 	for nr := range 500 {
 		c := CallRules{Nr: uint32(nr)}
-		for i := range 5 {
-			c.Rules = append(c.Rules, Rule{Action: Errno(uint16(nr)), Args: []Condition{{Op: MaskedEQ, Value: 1 << (i + 10), ValueTwo: 1 << (i + 10)}}})
+		for i := range 10 {
+			c.Rules = append(c.Rules, Rule{Action: Errno(uint16(nr)), Args: []Condition{{Op: MaskedEQ, Value: 3 << (i + 10), ValueTwo: 3 << (i + 10), Bits: 64}}})
 		}
 		long = append(long, c)
 	}
@@ -297,17 +307,17 @@ func TestCompileRefuses(t *testing.T) {
 		want   string
 	}{
 		{"empty", &Policy{}, "no architecture"},
-		{"too long", one(ArchRules{ArgBits: 64, Calls: long}), "instructions; the kernel accepts at most 4096"},
-		{"no table", one(ArchRules{Arch: 200, ArgBits: 64}), "no table of system calls"},
-		{"twice", &Policy{Archs: []ArchRules{{ArgBits: 64}, {ArgBits: 64}}}, "SCMP_ARCH_X86_64 is listed twice"},
-		{"bits", one(ArchRules{}), "arguments of 0 bits"},
-		{"x32 number", one(ArchRules{ArgBits: 64, Calls: []CallRules{{Nr: 1 << 30}}}), "0x40000000 is no number"},
-		{"no x32 number", one(ArchRules{Arch: X32, ArgBits: 32, Calls: []CallRules{{Nr: 1}}}), "0x1 is no number"},
-		{"no number", one(ArchRules{ArgBits: 64, Calls: []CallRules{{Nr: noCall}}}), "0xffffffff is no number"},
-		{"order", one(ArchRules{ArgBits: 64, Calls: []CallRules{{Nr: 2}, {Nr: 1}}}), "call 0x1 is not in the order"},
-		{"double", one(ArchRules{ArgBits: 64, Calls: []CallRules{{Nr: 2}, {Nr: 2}}}), "call 0x2 is not in the order"},
-		{"argument", one(ArchRules{ArgBits: 64, Calls: cond(Condition{Index: 6})}), "no argument 6"},
-		{"operator", one(ArchRules{ArgBits: 64, Calls: cond(Condition{Op: 7})}), "operator SCMP_CMP_7"},
+		{"too long", one(ArchRules{Calls: long}), "instructions; the kernel accepts at most 4096"},
+		{"no table", one(ArchRules{Arch: 200}), "no table of system calls"},
+		{"twice", &Policy{Archs: []ArchRules{{}, {}}}, "SCMP_ARCH_X86_64 is listed twice"},
+		{"bits", one(ArchRules{Calls: cond(Condition{Bits: 8})}), "an argument of 8 bits"},
+		{"x32 number", one(ArchRules{Calls: []CallRules{{Nr: 1 << 30}}}), "0x40000000 is no number"},
+		{"no x32 number", one(ArchRules{Arch: X32, Calls: []CallRules{{Nr: 1}}}), "0x1 is no number"},
+		{"no number", one(ArchRules{Calls: []CallRules{{Nr: noCall}}}), "0xffffffff is no number"},
+		{"order", one(ArchRules{Calls: []CallRules{{Nr: 2}, {Nr: 1}}}), "call 0x1 is not in the order"},
+		{"double", one(ArchRules{Calls: []CallRules{{Nr: 2}, {Nr: 2}}}), "call 0x2 is not in the order"},
+		{"argument", one(ArchRules{Calls: cond(Condition{Index: 6})}), "no argument 6"},
+		{"operator", one(ArchRules{Calls: cond(Condition{Op: 7, Bits: 64})}), "operator SCMP_CMP_7"},
 	} {
 		f, err := Compile(tc.policy)
 		if err == nil || !strings.Contains(err.Error(), tc.want) || f != nil {
@@ -340,7 +350,7 @@ func TestCompileFlags(t *testing.T) {
 		{FlagTSync, notify, FlagTSync | FlagTSyncESRCH | FlagNewListener},
 		{FlagWaitKillableRecv, notify, FlagWaitKillableRecv | FlagNewListener},
 	} {
-		p := &Policy{Flags: tc.flags, ListenerPath: "/l", ListenerMetadata: "m", Archs: []ArchRules{{ArgBits: 64, Calls: tc.calls}}}
+		p := &Policy{Flags: tc.flags, ListenerPath: "/l", ListenerMetadata: "m", Archs: []ArchRules{{Calls: tc.calls}}}
 		f, err := Compile(p)
 		if err != nil {
 			t.Fatal(err)

@@ -6,95 +6,101 @@ import (
 	"github.com/brig-run/brig/seccomp/bpf"
 )
 
-// call emits the rules of a call whose arguments count; fall is where to go if
-// none holds.
-func (c *compiler) call(call *CallRules, bits int, fall label) label {
+// call makes the rules of a call whose arguments count.
+func (c *compiler) call(a *ArchRules, call *CallRules) ref {
+	to := c.ret(c.unlisted(a, call.Nr))
+	if c.plain {
+		for i := range slices.Backward(call.Rules) {
+			to = c.rule(a, &call.Rules[i], to)
+		}
+		return to
+	}
 	rules := call.Rules
 	for end := len(rules); end > 0; {
 		start := rangeRun(rules[:end])
 		if start < end {
-			fall = c.ranges(rules[start:end], bits, fall)
+			to = c.ranges(a, rules[start:end], to)
 			end = start
 			continue
 		}
 		end--
-		fall = c.rule(&rules[end], bits, fall)
+		to = c.rule(a, &rules[end], to)
 	}
-	return fall
+	return c.specialize(to)
 }
 
-// rule emits one rule: all of its conditions in order.
-func (c *compiler) rule(r *Rule, bits int, fall label) label {
-	entry := c.ret(r.Action)
-	for i := len(r.Args) - 1; i >= 0; i-- {
-		entry = c.condition(r.Args[i], bits, entry, fall)
+// rule makes one rule: all of its conditions in order. No is where to go if one
+// does not hold.
+func (c *compiler) rule(a *ArchRules, r *Rule, no ref) ref {
+	to := c.ret(r.Action)
+	for _, cond := range slices.Backward(r.Args) {
+		to = c.condition(a, cond, to, no)
 	}
-	return entry
+	return to
 }
 
-// condition emits one test of an argument.
-func (c *compiler) condition(cond Condition, bits int, yes, no label) label {
+// words returns the low and the high word of an argument, as far as the
+// condition sees them.
+func (a *ArchRules) words(c Condition) (low, high word) {
+	bits := c.bits()
+	return word{bpf.OffArg(a.Arch.Audit(), int(c.Index), false), uint32(bits)},
+		word{bpf.OffArg(a.Arch.Audit(), int(c.Index), true), uint32(bits >> 32)}
+}
+
+// condition makes one test of an argument.
+func (c *compiler) condition(a *ArchRules, cond Condition, yes, no ref) ref {
+	low, high := a.words(cond)
 	switch cond.Op {
 	case NE:
-		return c.masked(cond.Index, 1<<64-1, cond.Value, bits, no, yes)
+		return c.equal(low, high, cond.Value, no, yes)
 	case EQ:
-		return c.masked(cond.Index, 1<<64-1, cond.Value, bits, yes, no)
+		return c.equal(low, high, cond.Value, yes, no)
 	case MaskedEQ:
-		return c.masked(cond.Index, cond.Value, cond.ValueTwo, bits, yes, no)
+		low.mask &= uint32(cond.Value)
+		high.mask &= uint32(cond.Value >> 32)
+		return c.equal(low, high, cond.ValueTwo, yes, no)
 	case GE:
-		return c.order(bpf.Jge, cond.Index, cond.Value, bits, yes, no)
+		return c.order(bpf.Jge, low, high, cond.Value, yes, no)
 	case GT:
-		return c.order(bpf.Jgt, cond.Index, cond.Value, bits, yes, no)
+		return c.order(bpf.Jgt, low, high, cond.Value, yes, no)
 	case LT:
-		return c.order(bpf.Jge, cond.Index, cond.Value, bits, no, yes)
-	case LE:
-		return c.order(bpf.Jgt, cond.Index, cond.Value, bits, no, yes)
+		return c.order(bpf.Jge, low, high, cond.Value, no, yes)
 	}
-	return no
+	return c.order(bpf.Jgt, low, high, cond.Value, no, yes)
 }
 
-// masked emits argument&mask == value.
-func (c *compiler) masked(index uint8, mask, value uint64, bits int, yes, no label) label {
-	if bits == 32 {
-		// The high half of the argument is 0.
-		if value>>32 != 0 {
-			return no
-		}
-		mask = uint64(uint32(mask))
-	}
-	if value&^mask != 0 {
+// equal tests whether both words have their part of a value.
+func (c *compiler) equal(low, high word, value uint64, yes, no ref) ref {
+	return c.equalWord(high, uint32(value>>32), c.equalWord(low, uint32(value), yes, no), no)
+}
+
+func (c *compiler) equalWord(w word, value uint32, yes, no ref) ref {
+	switch {
+	case value&^w.mask != 0:
 		return no
+	case w.mask != allBits && w.mask != 0 && value == 0:
+		return c.test(word{w.off, allBits}, bpf.Jset, w.mask, no, yes)
+	case w.mask&(w.mask-1) == 0 && w.mask != 0:
+		return c.test(word{w.off, allBits}, bpf.Jset, w.mask, yes, no)
 	}
-	entry := c.maskedWord(bpf.OffArg(int(index), false), uint32(mask), uint32(value), yes, no)
-	return c.maskedWord(bpf.OffArg(int(index), true), uint32(mask>>32), uint32(value>>32), entry, no)
+	return c.test(w, bpf.Jeq, value, yes, no)
 }
 
-func (c *compiler) maskedWord(off, mask, value uint32, yes, no label) label {
-	if mask == 0 {
-		return yes
-	}
-	entry := c.branch(bpf.Jeq, value, yes, no)
-	if mask != 1<<32-1 {
-		entry = c.step(bpf.Instruction{Op: bpf.And, K: mask}, entry)
-	}
-	return c.load(off, entry)
-}
-
-// order emits argument >= value or argument > value, by op.
-func (c *compiler) order(op uint16, index uint8, value uint64, bits int, yes, no label) label {
-	low, high := uint32(value), uint32(value>>32)
-	if bits == 32 {
-		if high != 0 {
+// order tests argument >= value or argument > value, by op.
+func (c *compiler) order(op uint16, low, high word, value uint64, yes, no ref) ref {
+	highValue := uint32(value >> 32)
+	if high.mask == 0 {
+		if highValue != 0 {
 			return no
 		}
-		return c.load(bpf.OffArg(int(index), false), c.branch(op, low, yes, no))
+		return c.test(low, op, uint32(value), yes, no)
 	}
-	entry := c.load(bpf.OffArg(int(index), false), c.branch(op, low, yes, no))
-	if high != 0 {
-		entry = c.branch(bpf.Jeq, high, entry, no)
+	to := c.test(low, op, uint32(value), yes, no)
+	// A is the high word from the first of these on.
+	if highValue != 0 {
+		to = c.test(high, bpf.Jeq, highValue, to, no)
 	}
-	entry = c.branch(bpf.Jgt, high, yes, entry)
-	return c.load(bpf.OffArg(int(index), true), entry)
+	return c.test(high, bpf.Jgt, highValue, yes, to)
 }
 
 // rangeRun returns the start of the longest tail of rules that all compare the
@@ -107,7 +113,7 @@ func rangeRun(rules []Rule) int {
 		if len(r.Args) != 1 || r.Args[0].Op == MaskedEQ {
 			break
 		}
-		if start < len(rules) && r.Args[0].Index != rules[start].Args[0].Index {
+		if last := &rules[len(rules)-1].Args[0]; r.Args[0].Index != last.Index || r.Args[0].Bits != last.Bits {
 			break
 		}
 		start--
@@ -116,71 +122,60 @@ func rangeRun(rules []Rule) int {
 }
 
 // span is a range of 64-bit values with one outcome: from lo up to the next
-// span's lo. The target is an action, or -1 for none.
+// span's lo.
 type span struct {
-	lo     uint64
-	target int64
+	lo uint64
+	to ref
 }
 
-// ranges emits a run of rules that compare one argument; see [rangeRun].
-func (c *compiler) ranges(rules []Rule, bits int, fall label) label {
-	top := uint64(1<<64 - 1)
-	if bits == 32 {
-		top = 1<<32 - 1
-	}
-	spans := append(c.spans[:0], span{0, -1})
-	for i := len(rules) - 1; i >= 0; i-- { // the first rule on top
-		cond, action := rules[i].Args[0], int64(rules[i].Action)
-		v := cond.Value
-		switch {
-		case cond.Op == NE:
-			if v > 0 {
-				spans = c.paint(spans, 0, min(v-1, top), top, action)
-			}
-			if v < top {
-				spans = c.paint(spans, v+1, top, top, action)
-			}
-		case cond.Op == EQ && v <= top:
-			spans = c.paint(spans, v, v, top, action)
-		case cond.Op == LT && v > 0:
-			spans = c.paint(spans, 0, min(v-1, top), top, action)
-		case cond.Op == LE:
-			spans = c.paint(spans, 0, min(v, top), top, action)
-		case cond.Op == GE && v <= top:
-			spans = c.paint(spans, v, top, top, action)
-		case cond.Op == GT && v < top:
-			spans = c.paint(spans, v+1, top, top, action)
+// ranges makes a run of rules that compare one argument; see [rangeRun]. No is
+// where to go if none holds.
+func (c *compiler) ranges(a *ArchRules, rules []Rule, no ref) ref {
+	first := rules[0].Args[0]
+	top := first.bits()
+	spans := append(c.spans[:0], span{0, no})
+	for i := range slices.Backward(rules) { // the first rule on top
+		to := c.ret(rules[i].Action)
+		for _, r := range rules[i].Args[0].ranges(top) {
+			spans = c.paint(spans, r[0], r[1], top, to)
 		}
 	}
-	index := int(rules[0].Args[0].Index)
-	leaf := func(target int64) label {
-		if target < 0 {
-			return fall
-		}
-		return c.ret(Action(target))
+	low, high := a.words(first)
+	if high.mask == 0 {
+		return c.lowWords(spans, low)
 	}
-	low := func(spans []span) label {
-		segs := make([]segment, 0, len(spans))
-		for _, s := range spans {
-			segs = append(segs, segment{uint32(s.lo), s.target})
-		}
-		if len(segs) == 1 {
-			return leaf(segs[0].target)
-		}
-		return c.load(bpf.OffArg(index, false), c.tree(segs, leaf))
-	}
-	if bits == 32 {
-		return low(spans)
-	}
-	return c.highWords(spans, index, leaf, low)
+	return c.highWords(spans, low, high)
 }
 
-// paint gives the values from lo to hi, of those up to top, a target.
-func (c *compiler) paint(spans []span, lo, hi, top uint64, target int64) []span {
-	after := int64(-2) // the target behind hi
+// ranges returns the values up to top for which the condition holds, as ranges
+// from [0] to [1].
+func (c Condition) ranges(top uint64) [][2]uint64 {
+	v := c.Value
+	var list [][2]uint64
+	add := func(lo, hi uint64) { list = append(list, [2]uint64{lo, min(hi, top)}) }
+	switch {
+	case c.Op == EQ && v <= top:
+		add(v, v)
+	case c.Op == LE:
+		add(0, v)
+	case c.Op == GE && v <= top:
+		add(v, top)
+	}
+	if (c.Op == LT || c.Op == NE) && v > 0 {
+		add(0, v-1)
+	}
+	if (c.Op == GT || c.Op == NE) && v < top {
+		add(v+1, top)
+	}
+	return list
+}
+
+// paint gives the values from lo to hi, of those up to top, a place to go.
+func (c *compiler) paint(spans []span, lo, hi, top uint64, to ref) []span {
+	var after ref // where those behind hi go
 	painted := slices.Grow(c.spare[:0], len(spans)+2)
 	add := func(s span) {
-		if n := len(painted); n == 0 || painted[n-1].target != s.target {
+		if n := len(painted); n == 0 || painted[n-1].to != s.to {
 			painted = append(painted, s)
 		}
 	}
@@ -189,10 +184,10 @@ func (c *compiler) paint(spans []span, lo, hi, top uint64, target int64) []span 
 			add(s)
 		}
 		if hi < top && s.lo <= hi+1 {
-			after = s.target
+			after = s.to
 		}
 	}
-	add(span{lo, target})
+	add(span{lo, to})
 	if hi < top {
 		add(span{hi + 1, after})
 		for _, s := range spans {
@@ -205,60 +200,57 @@ func (c *compiler) paint(spans []span, lo, hi, top uint64, target int64) []span 
 	return painted
 }
 
-// highWords emits a search over spans by the high word of an argument, and
-// below it, for each high word that does not decide, one by the low word.
-func (c *compiler) highWords(spans []span, index int, leaf func(int64) label, low func([]span) label) label {
+// lowWords searches the low word of an argument.
+func (c *compiler) lowWords(spans []span, low word) ref {
+	segs := make([]segment, len(spans))
+	for i, s := range spans {
+		segs[i] = segment{uint32(s.lo), c.with(low, s.to), 1}
+	}
+	if len(segs) == 1 {
+		return spans[0].to
+	}
+	return c.loadWord(low, c.search(segs))
+}
+
+// highWords searches the high word of an argument, and below it, for each that
+// does not decide, the low word.
+func (c *compiler) highWords(spans []span, low, high word) ref {
 	// Where the outcome, seen by high word only, can change: at the high word
 	// of each border, and behind it if the border is within that word.
 	starts := []uint64{0}
 	for _, s := range spans {
 		starts = append(starts, s.lo>>32)
-		if uint32(s.lo) != 0 {
+		if uint32(s.lo) != 0 && s.lo>>32 < allBits {
 			starts = append(starts, s.lo>>32+1)
 		}
 	}
 	slices.Sort(starts)
 	starts = slices.Compact(starts)
-
 	var segs []segment
-	var mixed [][]span // for targets -2 and below
-	for _, high := range starts {
-		if high > 1<<32-1 {
-			continue
-		}
-		within := cut(spans, high)
-		target := within[0].target
-		if len(within) > 1 {
-			mixed = append(mixed, within)
-			target = int64(-1 - len(mixed))
-		}
-		if n := len(segs); n == 0 || segs[n-1].target != target {
-			segs = append(segs, segment{uint32(high), target})
+	var only ref // if nothing of the high word matters
+	for _, start := range starts {
+		only = c.lowWords(cut(spans, start), low)
+		if to := c.with(high, only); len(segs) == 0 || segs[len(segs)-1].to != to {
+			segs = append(segs, segment{uint32(start), to, 1})
 		}
 	}
-	entry := c.tree(segs, func(target int64) label {
-		if target <= -2 {
-			return low(mixed[-2-target])
-		}
-		return leaf(target)
-	})
 	if len(segs) == 1 {
-		return entry
+		return only
 	}
-	return c.load(bpf.OffArg(index, true), entry)
+	return c.loadWord(high, c.search(segs))
 }
 
 // cut returns the spans of the values with the given high word, by their low
 // words.
 func cut(spans []span, high uint64) []span {
-	first, last := high<<32, high<<32|(1<<32-1)
+	first, last := high<<32, high<<32|allBits
 	within := make([]span, 1, 4)
 	for _, s := range spans {
 		switch {
 		case s.lo <= first:
-			within[0] = span{0, s.target}
+			within[0] = span{0, s.to}
 		case s.lo <= last:
-			within = append(within, span{s.lo - first, s.target})
+			within = append(within, span{s.lo - first, s.to})
 		}
 	}
 	return within

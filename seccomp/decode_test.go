@@ -129,7 +129,7 @@ func TestParseProfile(t *testing.T) {
 			{Names: []string{"read"}, Action: Allow, Comment: "c", Line: 7},
 			{
 				Names: []string{"clone", "riscv_flush_icache"}, Action: Trace(65535), Line: 8,
-				Args: []Condition{{5, MaskedEQ, 1<<64 - 1, 1}, {1, GE, 2, 0}},
+				Args: []Condition{{Index: 5, Op: MaskedEQ, Value: 1<<64 - 1, ValueTwo: 1}, {Index: 1, Op: GE, Value: 2}},
 				Includes: Selector{
 					Caps:   capability.Of(capability.SYS_ADMIN, capability.BPF),
 					Arches: []Arch{X86_64, X32}, MinKernel: KernelVersion{4, 8},

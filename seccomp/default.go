@@ -86,7 +86,7 @@ var defaultRules = [...]SyscallRule{
 			"unlink", "unlinkat", "uretprobe", "utime", "utimensat", "utimensat_time64", "utimes", "vfork",
 			"vmsplice", "wait4", "waitid", "waitpid", "write", "writev",
 		},
-		calls:  []syscalls.Call{4, 5, 6, 9, 11, 16, 20, 23, 24, 25, 26, 27, 28, 29, 31, 32, 33, 34, 35, 36, 37, 38, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 64, 65, 66, 67, 68, 69, 70, 71, 72, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 89, 90, 91, 92, 94, 98, 99, 100, 101, 102, 103, 105, 106, 107, 108, 109, 110, 111, 112, 113, 119, 120, 121, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 134, 135, 136, 137, 139, 140, 141, 142, 143, 144, 145, 146, 116, 147, 148, 149, 150, 117, 151, 152, 153, 154, 155, 156, 160, 161, 162, 163, 164, 174, 165, 166, 167, 168, 177, 178, 169, 170, 179, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 197, 198, 199, 1, 202, 203, 204, 208, 209, 210, 211, 213, 214, 215, 218, 219, 220, 221, 222, 223, 224, 225, 226, 227, 233, 235, 236, 237, 238, 239, 240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 251, 252, 253, 254, 255, 256, 2, 265, 269, 270, 271, 279, 280, 281, 282, 284, 285, 286, 287, 288, 289, 290, 291, 292, 293, 294, 296, 301, 302, 305, 306, 307, 311, 312, 314, 315, 316, 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 334, 336, 337, 338, 340, 341, 342, 343, 344, 345, 346, 347, 348, 358, 359, 360, 356, 357, 361, 362, 363, 365, 366, 367, 368, 369, 370, 372, 373, 374, 375, 376, 377, 378, 379, 380, 381, 382, 383, 391, 392, 393, 394, 395, 396, 397, 398, 400, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 386, 413, 414, 387, 388, 416, 417, 419, 420, 422, 423, 424, 425, 426, 428, 430, 431, 433, 434, 437, 438, 439, 443, 444, 445, 446, 447, 448, 456, 457, 458, 459, 461, 465, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477, 479, 480, 481, 482, 483, 484, 485, 486, 487, 489, 491, 494, 495, 496, 505, 511, 512, 513, 514, 516, 520, 522, 523, 524, 525, 526},
+		calls:  []syscalls.Call{4, 5, 6, 9, 11, 16, 20, 23, 24, 25, 26, 27, 28, 29, 31, 32, 33, 34, 35, 36, 37, 38, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 64, 65, 66, 67, 68, 69, 70, 71, 72, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 89, 90, 91, 92, 94, 98, 99, 100, 101, 102, 103, 105, 106, 107, 108, 109, 110, 111, 112, 113, 119, 120, 121, 122, 124, 125, 126, 127, 128, 129, 130, 131, 132, 134, 135, 136, 137, 139, 140, 141, 142, 143, 144, 145, 146, 116, 147, 148, 149, 150, 117, 151, 152, 153, 154, 155, 156, 160, 161, 162, 163, 164, 174, 165, 166, 167, 168, 177, 178, 169, 170, 179, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195, 197, 198, 199, 1, 202, 203, 204, 208, 209, 210, 211, 213, 214, 215, 218, 219, 220, 221, 222, 223, 224, 225, 226, 227, 233, 235, 236, 237, 238, 239, 240, 241, 242, 243, 244, 245, 246, 247, 248, 249, 251, 252, 253, 254, 255, 256, 2, 265, 269, 270, 271, 279, 280, 281, 282, 284, 285, 286, 287, 288, 289, 290, 291, 292, 293, 294, 296, 301, 302, 305, 306, 307, 311, 312, 314, 315, 316, 318, 319, 320, 321, 322, 323, 324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 343, 344, 354, 355, 356, 352, 353, 357, 358, 359, 361, 362, 363, 364, 365, 366, 368, 369, 370, 371, 372, 373, 374, 375, 376, 377, 378, 379, 387, 388, 389, 390, 391, 392, 393, 394, 396, 398, 399, 400, 401, 402, 403, 404, 405, 406, 407, 408, 382, 409, 410, 383, 384, 412, 413, 415, 416, 418, 419, 420, 421, 422, 424, 426, 427, 429, 430, 433, 434, 435, 439, 440, 441, 442, 443, 444, 452, 453, 454, 455, 457, 461, 464, 465, 466, 467, 468, 469, 470, 471, 472, 473, 475, 476, 477, 478, 479, 480, 481, 482, 483, 485, 487, 490, 491, 492, 495, 501, 502, 503, 504, 506, 510, 512, 513, 514, 515, 516},
 		Action: 0x7fff0000, // ALLOW
 	},
 	{
@@ -103,300 +103,300 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 1, 0x3, 0x0}, // SCMP_CMP_LT
+			{Index: 0, Op: 1, Value: 0x3, ValueTwo: 0x0}, // SCMP_CMP_LT
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x7, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x7, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x8, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x8, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x9, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x9, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0xa, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0xa, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0xd, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0xd, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0xe, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0xe, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0xf, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0xf, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x10, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x10, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x11, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x11, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x12, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x12, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x15, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x15, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x16, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x16, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x18, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x18, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1a, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1a, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1b, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1b, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1c, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1c, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1d, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1d, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1e, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1e, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x1f, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x1f, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x20, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x20, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x21, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x21, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x23, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x23, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x24, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x24, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x27, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x27, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x29, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x29, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x2a, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x2a, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x2b, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x2b, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x2c, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x2c, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"socket",
 		},
-		calls:  []syscalls.Call{436},
+		calls:  []syscalls.Call{432},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x2d, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x2d, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
@@ -406,7 +406,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{277},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x0, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x0, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
@@ -416,7 +416,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{277},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x8, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x8, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
@@ -426,7 +426,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{277},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x20000, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x20000, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
@@ -436,7 +436,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{277},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0x20008, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0x20008, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
@@ -446,14 +446,14 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{277},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 3, 0xffffffff, 0x0}, // SCMP_CMP_EQ
+			{Index: 0, Op: 3, Value: 0xffffffff, ValueTwo: 0x0}, // SCMP_CMP_EQ
 		},
 	},
 	{
 		Names: []string{
 			"sync_file_range2", "swapcontext",
 		},
-		calls:  []syscalls.Call{460, 452},
+		calls:  []syscalls.Call{456, 448},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Arches: []Arch{17}, // [SCMP_ARCH_PPC64LE]
@@ -464,7 +464,7 @@ var defaultRules = [...]SyscallRule{
 			"arm_fadvise64_64", "arm_sync_file_range", "sync_file_range2", "breakpoint", "cacheflush",
 			"set_tls",
 		},
-		calls:  []syscalls.Call{13, 14, 460, 19, 22, 389},
+		calls:  []syscalls.Call{13, 14, 456, 19, 22, 385},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Arches: []Arch{3, 4}, // [SCMP_ARCH_ARM SCMP_ARCH_AARCH64]
@@ -494,7 +494,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"s390_pci_mmio_read", "s390_pci_mmio_write", "s390_runtime_instr",
 		},
-		calls:  []syscalls.Call{351, 352, 353},
+		calls:  []syscalls.Call{347, 348, 349},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Arches: []Arch{19, 20}, // [SCMP_ARCH_S390 SCMP_ARCH_S390X]
@@ -504,7 +504,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"riscv_flush_icache",
 		},
-		calls:  []syscalls.Call{335},
+		calls:  []syscalls.Call{331},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Arches: []Arch{18}, // [SCMP_ARCH_RISCV64]
@@ -527,7 +527,7 @@ var defaultRules = [...]SyscallRule{
 			"mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd",
 			"setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare",
 		},
-		calls:  []syscalls.Call{17, 41, 42, 73, 93, 95, 96, 97, 201, 205, 206, 207, 229, 230, 231, 267, 275, 309, 310, 390, 399, 401, 466, 492, 493, 497},
+		calls:  []syscalls.Call{17, 41, 42, 73, 93, 95, 96, 97, 201, 205, 206, 207, 229, 230, 231, 267, 275, 309, 310, 386, 395, 397, 462, 488, 489, 493},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Caps: 0x200000, // CAP_SYS_ADMIN
@@ -540,7 +540,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{41},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{0, 6, 0x7e020000, 0x0}, // SCMP_CMP_MASKED_EQ
+			{Index: 0, Op: 6, Value: 0x7e020000, ValueTwo: 0x0}, // SCMP_CMP_MASKED_EQ
 		},
 		Excludes: Selector{
 			Caps:   0x200000,       // CAP_SYS_ADMIN
@@ -554,7 +554,7 @@ var defaultRules = [...]SyscallRule{
 		calls:  []syscalls.Call{41},
 		Action: 0x7fff0000, // ALLOW
 		Args: []Condition{
-			{1, 6, 0x7e020000, 0x0}, // SCMP_CMP_MASKED_EQ
+			{Index: 1, Op: 6, Value: 0x7e020000, ValueTwo: 0x0}, // SCMP_CMP_MASKED_EQ
 		},
 		Comment: "s390 parameter ordering for clone is different",
 		Includes: Selector{
@@ -638,7 +638,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"settimeofday", "stime", "clock_settime", "clock_settime64",
 		},
-		calls:  []syscalls.Call{415, 449, 39, 40},
+		calls:  []syscalls.Call{411, 445, 39, 40},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Caps: 0x2000000, // CAP_SYS_TIME
@@ -648,7 +648,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"vhangup",
 		},
-		calls:  []syscalls.Call{517},
+		calls:  []syscalls.Call{507},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Caps: 0x4000000, // CAP_SYS_TTY_CONFIG
@@ -658,7 +658,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node",
 		},
-		calls:  []syscalls.Call{115, 212, 384, 385},
+		calls:  []syscalls.Call{115, 212, 380, 381},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Caps: 0x800000, // CAP_SYS_NICE
@@ -668,7 +668,7 @@ var defaultRules = [...]SyscallRule{
 		Names: []string{
 			"syslog",
 		},
-		calls:  []syscalls.Call{466},
+		calls:  []syscalls.Call{462},
 		Action: 0x7fff0000, // ALLOW
 		Includes: Selector{
 			Caps: 0x400000000, // CAP_SYSLOG

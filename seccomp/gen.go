@@ -98,7 +98,7 @@ func writeRule(b *bytes.Buffer, r *seccomp.SyscallRule) {
 	if len(r.Args) > 0 {
 		fmt.Fprintf(b, "Args: []Condition{\n")
 		for _, c := range r.Args {
-			fmt.Fprintf(b, "{%d, %d, %#x, %#x}, // %v\n", c.Index, c.Op, c.Value, c.ValueTwo, c.Op)
+			fmt.Fprintf(b, "{Index: %d, Op: %d, Value: %#x, ValueTwo: %#x}, // %v\n", c.Index, c.Op, c.Value, c.ValueTwo, c.Op)
 		}
 		fmt.Fprintf(b, "},\n")
 	}

@@ -89,7 +89,7 @@ func TestAccess(t *testing.T) {
 	cond := []Condition{{Index: 0, Op: EQ, Value: 1}}
 	p := &Policy{
 		Default: Errno(1), Newer: Errno(38), OtherArch: KillThread,
-		Archs: []ArchRules{{Arch: X86_64, ArgBits: 64, Newest: 10, Calls: []CallRules{
+		Archs: []ArchRules{{Arch: X86_64, Newest: 10, Calls: []CallRules{
 			{0, []Rule{{Action: Allow}}},
 			{1, []Rule{{Action: Allow, Args: cond}}},
 			{2, []Rule{{Action: KillProcess, Args: cond}, {Action: Trap}}},

@@ -266,7 +266,7 @@ func randomProgram(rng *rand.Rand) []bpf.Instruction {
 		in := bpf.Instruction{K: uint32(randomValue(rng))}
 		switch rng.IntN(10) {
 		case 0, 1:
-			in = bpf.Instruction{Op: bpf.LdAbs, K: bpf.OffArg(rng.IntN(6), rng.IntN(2) == 0)}
+			in = bpf.Instruction{Op: bpf.LdAbs, K: bpf.OffArg(X86_64.Audit(), rng.IntN(6), rng.IntN(2) == 0)}
 		case 2:
 			in.Op = []uint16{bpf.LdImm, bpf.LdxImm, bpf.LdLen, bpf.LdxLen, bpf.Tax, bpf.Txa, bpf.Neg}[rng.IntN(7)]
 		case 3:
@@ -305,9 +305,9 @@ func onGetppid(t *testing.T, a Action) *Filter {
 	t.Helper()
 	rules := []Rule{{Action: a}}
 	f, err := Compile(&Policy{Default: Allow, Newer: Allow, OtherArch: Allow, Archs: []ArchRules{
-		{Arch: X86_64, ArgBits: 64, Newest: noCall, Calls: []CallRules{{getppid64, rules}}},
-		{Arch: I386, ArgBits: 32, Newest: noCall, Calls: []CallRules{{getppid32, rules}}},
-		{Arch: X32, ArgBits: 32, Newest: noCall, Calls: []CallRules{{getppid64 | 1<<30, rules}}},
+		{Arch: X86_64, Newest: noCall, Calls: []CallRules{{getppid64, rules}}},
+		{Arch: I386, Newest: noCall, Calls: []CallRules{{getppid32, rules}}},
+		{Arch: X32, Newest: noCall, Calls: []CallRules{{getppid64 | 1<<30, rules}}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -414,30 +414,51 @@ func TestKernelKillsOtherABIs(t *testing.T) {
 	}
 }
 
-// The kernel cuts the arguments of i386 calls to 32 bits, and so do filters:
-// high bits of a register do not get around a rule.
+// The kernel cuts arguments to their types, and so do filters: high bits of a
+// register do not get around a rule. Libseccomp's comparison lets them.
 func TestKernelNarrowArguments(t *testing.T) {
 	p := &Profile{
 		DefaultAction: Allow, Architectures: []Arch{I386},
-		Syscalls: []SyscallRule{{Names: []string{"personality"}, Action: Errno(99), Args: []Condition{{Index: 0, Op: EQ, Value: 1<<32 - 1}}}},
+		Syscalls: []SyscallRule{
+			{Names: []string{"personality"}, Action: Errno(99), Args: []Condition{{Op: EQ, Value: 1<<32 - 1}}},
+			{Names: []string{"socket"}, Action: Errno(99), Args: []Condition{{Op: EQ, Value: unix.AF_VSOCK}}},
+		},
 	}
-	f, err := Compile(mustResolve(t, p, target(0)))
-	if err != nil {
-		t.Fatal(err)
+	const personality32, personality, socket = 136, 135, 41
+	calls := []probeCall{
+		{Int80: 1, Nr: personality32, Args: [6]uint64{1<<32 - 1}},
+		{Int80: 1, Nr: personality32, Args: [6]uint64{0xabcdef00ffffffff}},
+		{Nr: personality, Args: [6]uint64{1<<32 - 1}},
+		{Nr: personality, Args: [6]uint64{1<<64 - 1}},
+		{Nr: socket, Args: [6]uint64{unix.AF_VSOCK, unix.SOCK_STREAM}},
+		{Nr: socket, Args: [6]uint64{1<<32 | unix.AF_VSOCK, unix.SOCK_STREAM}},
+		{Nr: socket, Args: [6]uint64{unix.AF_UNIX, unix.SOCK_STREAM}},
 	}
-	r := runProbe(t, probe64, f, 0, []probeCall{
-		{Int80: 1, Nr: 136, Args: [6]uint64{1<<32 - 1}},
-		{Int80: 1, Nr: 136, Args: [6]uint64{0xabcdef00ffffffff}},
-		{Int80: 1, Nr: 136, Args: [6]uint64{1<<64 - 1}},
-		{Nr: 135, Args: [6]uint64{1<<32 - 1}},
-		// On x86-64 all 64 bits count, as with libseccomp, though this call
-		// takes an unsigned int.
-		{Nr: 135, Args: [6]uint64{1<<64 - 1}},
-	})
-	r.returned(t)
-	for i, want := range []bool{true, true, true, true, false} {
-		if got := r.values[i] == -99; got != want {
-			t.Errorf("call %d: %d", i, r.values[i])
+	for _, tc := range []struct {
+		options Options
+		refused [7]bool
+	}{
+		{Options{}, [7]bool{true, true, true, true, true, true, false}},
+		{Options{WideArgs: true}, [7]bool{true, true, true, false, true, false, false}},
+	} {
+		policy, _, err := p.ResolveWith(target(0), tc.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Compile(policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := runProbe(t, probe64, f, 0, calls)
+		r.returned(t)
+		for i, want := range tc.refused {
+			if got := r.values[i] == -99; got != want {
+				t.Errorf("%+v, call %d: %d", tc.options, i, r.values[i])
+			}
+			// What gets past the rule is the same call to the kernel.
+			if !tc.refused[i] && r.values[i] < 0 && r.values[i] != -int64(unix.EAFNOSUPPORT) {
+				t.Errorf("%+v, call %d: %d, not cut by the kernel", tc.options, i, r.values[i])
+			}
 		}
 	}
 }

@@ -21,10 +21,9 @@ type Policy struct {
 
 // ArchRules are the rules of one ABI.
 type ArchRules struct {
-	Arch    Arch
-	ArgBits int         // how many low bits of an argument conditions see: 64 or 32
-	Newest  uint32      // calls above this number are newer than the profile
-	Calls   []CallRules // in the order of their numbers
+	Arch   Arch
+	Newest uint32      // calls above this number are newer than the profile
+	Calls  []CallRules // in the order of their numbers
 }
 
 // CallRules are the rules of one call, the first that holds decides.
@@ -53,8 +52,6 @@ func (p *Policy) validate() error {
 			return fmt.Errorf("no table of system calls for %v", a.Arch)
 		case seen[a.Arch]:
 			return fmt.Errorf("%v is listed twice", a.Arch)
-		case a.ArgBits != 32 && a.ArgBits != 64:
-			return fmt.Errorf("%v: arguments of %d bits", a.Arch, a.ArgBits)
 		}
 		seen[a.Arch] = true
 		if err := a.validate(); err != nil {
@@ -75,8 +72,11 @@ func (a *ArchRules) validate() error {
 		}
 		for _, r := range call.Rules {
 			for _, c := range r.Args {
-				if c.Index > 5 || int(c.Op) >= len(opNames) {
+				switch {
+				case c.Index > 5 || int(c.Op) >= len(opNames):
 					return fmt.Errorf("call %#x: no argument %d or operator %v", call.Nr, c.Index, c.Op)
+				case c.Bits != 16 && c.Bits != 32 && c.Bits != 64:
+					return fmt.Errorf("call %#x: an argument of %d bits", call.Nr, c.Bits)
 				}
 			}
 		}
@@ -115,12 +115,12 @@ func (p *Policy) Decide(audit, nr uint32, args [6]uint64) Decision {
 	}
 	if call := rules.call(nr); call != nil {
 		for i := range call.Rules {
-			if r := &call.Rules[i]; r.holds(&args, rules.ArgBits) {
+			if r := &call.Rules[i]; r.holds(&args) {
 				return Decision{r.Action, ByRule, r.Index}
 			}
 		}
 	}
-	if nr > rules.Newest {
+	if rules.newer(nr) {
 		return Decision{p.Newer, ByNewer, -1}
 	}
 	return Decision{p.Default, ByDefault, -1}
@@ -170,21 +170,52 @@ func (a *ArchRules) call(nr uint32) *CallRules {
 	return nil
 }
 
-func (r *Rule) holds(args *[6]uint64, bits int) bool {
+// The calls that only x32 has are numbered from x32Own to x32End, and there
+// will be no more (arch/x86/entry/syscalls/syscall_64.tbl).
+const (
+	x32Own = 512
+	x32End = 547
+)
+
+// newer reports whether a number is that of a call newer than the profile.
+func (a *ArchRules) newer(nr uint32) bool {
+	_, newer := a.newerUpTo(nr &^ a.Arch.Bit())
+	return newer
+}
+
+// newerUpTo is like newer for a number without the bit of x32. Last is the
+// highest number up to which the answer is the same.
+func (a *ArchRules) newerUpTo(nr uint32) (last uint32, newer bool) {
+	newest := a.Newest
+	if newest != noCall {
+		newest &^= a.Arch.Bit()
+	}
+	switch {
+	case nr <= newest:
+		return newest, false
+	case a.Arch == X32 && nr < x32Own:
+		return x32Own - 1, true
+	case a.Arch == X32 && nr <= x32End:
+		return x32End, false
+	}
+	return noCall, true
+}
+
+func (r *Rule) holds(args *[6]uint64) bool {
 	for _, c := range r.Args {
-		v := args[c.Index]
-		if bits == 32 {
-			v = uint64(uint32(v))
-		}
-		if !c.holds(v) {
+		if !c.holds(args[c.Index]) {
 			return false
 		}
 	}
 	return true
 }
 
+// bits returns the mask of the bits of an argument that the condition sees.
+func (c Condition) bits() uint64 { return ^uint64(0) >> (64 - c.Bits) }
+
 // holds reports whether the condition holds for the argument v.
 func (c Condition) holds(v uint64) bool {
+	v &= c.bits()
 	switch c.Op {
 	case NE:
 		return v != c.Value

@@ -66,6 +66,9 @@ type Condition struct {
 	Op       Op
 	Value    uint64 // the mask for MaskedEQ
 	ValueTwo uint64 // what remains under the mask, for MaskedEQ only
+	// Bits is, in a policy, how many low bits of the argument are compared:
+	// 16, 32 or 64. In a profile, which holds for every architecture, it is 0.
+	Bits uint8
 }
 
 // Selector decides whether a rule applies to a target. As includes, every part

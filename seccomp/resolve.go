@@ -34,9 +34,9 @@ type NoteKind uint8
 // The kinds of notes.
 const (
 	NoteElsewhere   NoteKind = iota // the call exists only on other architectures
-	NoteNoTable                     // the ABI cannot occur on this machine
+	NoteNoTable                     // the ABI cannot occur on such a machine
 	NoteShadowed                    // a rule has no effect beside an unconditional one
-	NoteMultiplexed                 // i386 can reach the call with arguments that no filter sees
+	NoteMultiplexed                 // socketcall or ipc can reach the call with arguments that no filter sees
 	NoteNoListener                  // a setting for NOTIFY has no effect, since no rule notifies
 )
 
@@ -48,8 +48,10 @@ type Note struct {
 	Line int // of the rule in the file, or 0
 	Name string
 	Arch Arch
-	By   int    // NoteShadowed: the place of the rule that decides
-	Does Action // NoteMultiplexed: what decides there, whatever the arguments
+	By   int // NoteShadowed: the place of the rule that decides
+
+	Through string // NoteMultiplexed: the call that stands for it
+	Does    Action // NoteMultiplexed: what decides there, whatever the arguments
 }
 
 // String returns the note as one line.
@@ -63,7 +65,7 @@ func (n Note) String() string {
 	case NoteShadowed:
 		text = fmt.Sprintf("no effect on %s (%v), which syscalls[%d] decides whatever the arguments", n.Name, n.Arch, n.By)
 	case NoteMultiplexed:
-		text = fmt.Sprintf("no filter sees the arguments of %s when a 32-bit program makes the call through %s, which gives %v there", n.Name, multiplexerName(n.Name), n.Does)
+		text = fmt.Sprintf("no filter sees the arguments of %s when a program for %v makes the call through %s, which gives %v there", n.Name, n.Arch, n.Through, n.Does)
 	case NoteNoListener:
 		return fmt.Sprintf("%s has no effect, since no rule notifies", n.Name)
 	}
@@ -73,10 +75,23 @@ func (n Note) String() string {
 	return fmt.Sprintf("syscalls[%d]: %s", n.Rule, text)
 }
 
+// Options change what a profile means.
+type Options struct {
+	// WideArgs compares all bits of the registers of arguments, as libseccomp
+	// and all runtimes that use it do, also where the kernel looks at fewer.
+	WideArgs bool
+	// OtherArch, if not nil, is the action for ABIs that the policy does not
+	// list, in place of KILL_THREAD.
+	OtherArch *Action
+}
+
 // Resolve returns the policy that the profile means for t; see the package
 // documentation. It fails if t's architecture has no table of system calls or,
 // for a profile that no parser made, if a name is not known.
-func (p *Profile) Resolve(t Target) (*Policy, []Note, error) {
+func (p *Profile) Resolve(t Target) (*Policy, []Note, error) { return p.ResolveWith(t, Options{}) }
+
+// ResolveWith is [Profile.Resolve] with options.
+func (p *Profile) ResolveWith(t Target, o Options) (*Policy, []Note, error) {
 	if !t.Arch.HasTable() {
 		return nil, nil, fmt.Errorf("resolve seccomp profile: no table of system calls for %v", t.Arch)
 	}
@@ -91,14 +106,17 @@ func (p *Profile) Resolve(t Target) (*Policy, []Note, error) {
 	case Allow, Log, trace:
 		policy.Newer = p.DefaultAction
 	}
-	r := resolver{profile: p, policy: policy}
+	if o.OtherArch != nil {
+		policy.OtherArch = *o.OtherArch
+	}
+	r := resolver{profile: p, policy: policy, options: o}
 	if err := r.find(t); err != nil {
 		return nil, nil, fmt.Errorf("resolve seccomp profile: %w", err)
 	}
 	archs := p.archs(t.Arch)
 	policy.Archs = make([]ArchRules, 0, len(archs))
 	for _, a := range archs {
-		if !a.HasTable() {
+		if !a.HasTable() || machine(a) != machine(t.Arch) {
 			r.notes = append(r.notes, Note{Kind: NoteNoTable, Rule: -1, Name: a.String()})
 			continue
 		}
@@ -130,6 +148,25 @@ func (p *Profile) archs(native Arch) []Arch {
 	return list
 }
 
+// machine returns what is the same for all ABIs that one machine has.
+func machine(a Arch) string {
+	switch a {
+	case X86_64, I386, X32:
+		return "x86"
+	case ARM, ARM64:
+		return "arm"
+	case syscalls.MIPS, syscalls.MIPS64, syscalls.MIPS64N32:
+		return "mips"
+	case syscalls.MIPSEL, syscalls.MIPSEL64, syscalls.MIPSEL64N32:
+		return "mipsel"
+	case syscalls.PPC, syscalls.PPC64:
+		return "ppc"
+	case syscalls.S390, syscalls.S390X:
+		return "s390"
+	}
+	return a.Short()
+}
+
 // applies decides includes and excludes.
 func (r *SyscallRule) applies(t Target) bool {
 	in, ex := &r.Includes, &r.Excludes
@@ -149,8 +186,10 @@ func (r *SyscallRule) applies(t Target) bool {
 type resolver struct {
 	profile *Profile
 	policy  *Policy
+	options Options
 	named   []named
 	notes   []Note
+	conds   []Condition // what the rules of the policy are cut from
 }
 
 // named is one name of a rule that applies.
@@ -183,48 +222,44 @@ func (r *resolver) find(t Target) error {
 	return nil
 }
 
-// use is the use of one rule for one call, in a list by number.
+// use is the use of one rule for one call, in a list by slot.
 type use struct {
 	rule     int32
 	next     int32 // the next use for the same number, or 0
 	selector int32 // for a call made through a multiplexer, else -1
+	call     syscalls.Call
 }
 
-// maxCalls is the number of slots for calls, and privateSlot the first of those
-// for the private calls of arm, whose numbers are from privateCall on. Slots
-// are in the order of the numbers.
-const (
-	maxCalls    = 1024
-	privateSlot = maxCalls - 16
-	privateCall = 0x0f0000
-)
+// closedSlots is where the slots begin of which there will be no more: those
+// of x32's own calls and of arm's private ones.
+const closedSlots = 512
 
-func slotOf(nr uint32) uint32 {
-	nr &^= syscalls.X32Bit
-	if nr >= privateCall {
-		return privateSlot + nr - privateCall
-	}
-	return nr
+func callOf(name string) syscalls.Call {
+	c, _ := syscalls.Find(name)
+	return c
 }
 
-func numberOf(a Arch, slot uint32) uint32 {
-	if slot >= privateSlot {
-		return privateCall + slot - privateSlot
+// slotsOf returns the slots of all numbers by which a call can be reached, of
+// which there are n.
+func slotsOf(call syscalls.Call, a Arch) (slots [2]uint32, n int) {
+	if slot, ok := call.Slot(a); ok {
+		slots[n] = slot
+		n++
 	}
-	return slot | a.Bit()
+	if slot, ok := call.AliasSlot(a); ok {
+		slots[n] = slot
+		n++
+	}
+	return slots, n
 }
 
 // arch makes the rules of one ABI.
 func (r *resolver) arch(a Arch) ArchRules {
-	rules := ArchRules{Arch: a, ArgBits: 32}
-	if a.Is64() {
-		rules.ArgBits = 64
-	}
+	rules := ArchRules{Arch: a}
 	uses := make([]use, 1, len(r.named)+1)
-	var first, last [maxCalls]int32
+	var first, last [syscalls.MaxSlots]int32
 	calls := 0
-	add := func(nr uint32, u use) {
-		slot := slotOf(nr)
+	add := func(slot uint32, u use) {
 		uses = append(uses, u)
 		at := int32(len(uses) - 1)
 		if first[slot] == 0 {
@@ -236,23 +271,24 @@ func (r *resolver) arch(a Arch) ArchRules {
 		last[slot] = at
 	}
 	newest := uint32(0)
+	multiplexes := hasMultiplexer(a)
 	for _, n := range r.named {
-		nr, ok := n.call.Number(a)
-		if ok {
-			if slotOf(nr) < privateSlot {
-				newest = max(newest, nr)
+		slots, count := slotsOf(n.call, a)
+		for _, slot := range slots[:count] {
+			if slot < closedSlots {
+				newest = max(newest, slot)
 			}
 			if !n.skip {
-				add(nr, use{rule: int32(n.rule), selector: -1})
+				add(slot, use{rule: int32(n.rule), call: n.call, selector: -1})
 			}
 		}
-		if a == I386 && !n.skip {
-			r.multiplex(n, add)
+		if !n.skip && multiplexes {
+			r.multiplex(n, a, add)
 		}
 	}
-	// As in runc: a profile that names nothing but number 0 says nothing about
-	// what is new.
-	rules.Newest = newest
+	// As in runc: a profile that names nothing but the first call says nothing
+	// about what is new.
+	rules.Newest = a.Number(newest)
 	if newest == 0 {
 		rules.Newest = noCall
 	}
@@ -263,7 +299,7 @@ func (r *resolver) arch(a Arch) ArchRules {
 			continue
 		}
 		start := len(arena)
-		nr := numberOf(a, uint32(slot))
+		nr := a.Number(uint32(slot))
 		arena = r.call(arena, uses, head, a, nr)
 		rules.Calls = append(rules.Calls, CallRules{nr, arena[start:len(arena):len(arena)]})
 	}
@@ -293,13 +329,13 @@ func (r *resolver) call(list []Rule, uses []use, first int32, a Arch, nr uint32)
 		case u.selector >= 0 && len(rule.Args) > 0 && r.selected(uses, first, u.selector):
 			// A rule without conditions decides the call alone, here too.
 		case u.selector >= 0:
-			list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: selectorArgs(nr, uint64(u.selector))})
+			list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: selectorArgs(u.call, uint64(u.selector))})
 		case repeats(rule.Args):
 			for i := range rule.Args {
-				list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: conditions(rule.Args[i:i+1:i+1], a)})
+				list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: r.conditions(rule.Args[i:i+1], u.call, a)})
 			}
 		default:
-			list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: conditions(rule.Args, a)})
+			list = append(list, Rule{Action: rule.Action, Index: int(u.rule), Args: r.conditions(rule.Args, u.call, a)})
 		}
 	}
 	return list
@@ -317,25 +353,39 @@ func repeats(args []Condition) bool {
 	return false
 }
 
-// conditions returns args as ABI a compares them: on one of 32 bits a negative
-// number, which is extended to 64 bits in the profile, means its low half.
-func conditions(args []Condition, a Arch) []Condition {
-	if a.Is64() || !slices.ContainsFunc(args, func(c Condition) bool { return c.Value>>32 != 0 || c.ValueTwo>>32 != 0 }) {
-		return args
+// conditions returns args as they are compared for a call of ABI a: at the width
+// at which the kernel reads the argument.
+func (r *resolver) conditions(args []Condition, call syscalls.Call, a Arch) []Condition {
+	start := len(r.conds)
+	for _, c := range args {
+		c.Bits = call.Width(a, int(c.Index))
+		switch {
+		case r.options.WideArgs && a.Is64():
+			c.Bits = 64
+		case r.options.WideArgs:
+			c.Bits = 32
+		}
+		r.conds = append(r.conds, c.cut())
 	}
-	narrow := slices.Clone(args)
-	for i := range narrow {
-		c := &narrow[i]
-		c.Value, c.ValueTwo = negative32(c.Value), negative32(c.ValueTwo)
-	}
-	return narrow
+	return r.conds[start:len(r.conds):len(r.conds)]
 }
 
-func negative32(v uint64) uint64 {
-	if uint64(int64(int32(v))) == v {
-		return uint64(uint32(v))
+// cut returns the condition for arguments of its number of bits. A value that
+// is a negative number extended to 64 bits means its low part. Other values
+// that do not fit stay, and no argument equals them.
+func (c Condition) cut() Condition {
+	mask := c.bits()
+	low := func(v uint64) uint64 {
+		if v|mask>>1 == 1<<64-1 {
+			return v & mask
+		}
+		return v
 	}
-	return v
+	c.Value = low(c.Value)
+	if c.Op == MaskedEQ {
+		c.Value, c.ValueTwo = c.Value&mask, low(c.ValueTwo)
+	}
+	return c
 }
 
 // note records a note. A list of rules for one name gives one note.
@@ -351,10 +401,10 @@ func (r *resolver) note(n Note) {
 func (r *resolver) noteElsewhere() {
 	for _, n := range r.named {
 		found := slices.ContainsFunc(r.policy.Archs, func(a ArchRules) bool {
-			_, ok := n.call.Number(a.Arch)
-			if !ok && a.Arch == I386 {
-				_, _, ok = multiplexed(n.call.Name())
+			if _, n := slotsOf(n.call, a.Arch); n > 0 {
+				return true
 			}
+			_, _, ok := multiplexed(n.call, a.Arch)
 			return ok
 		})
 		if !found {

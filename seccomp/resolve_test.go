@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
 func mustParse(t *testing.T, text string) *Profile {
@@ -67,8 +68,8 @@ func TestIncludesAndExcludes(t *testing.T) {
 // The rules of package documentation, one by one.
 func TestDecide(t *testing.T) {
 	const (
-		personality, read, write, mount, newer = 135, 0, 1, 165, 460
-		enosys                                 = unix.ENOSYS
+		personality, read, write, brk, mount, newer = 135, 0, 1, 12, 165, 460
+		enosys                                      = unix.ENOSYS
 	)
 	eq := `"args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]`
 	for _, tc := range []struct {
@@ -93,7 +94,8 @@ func TestDecide(t *testing.T) {
 		{"a rule with another errno decides", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}, {"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), personality, []uint64{8}, Errno(2)},
 		{"condition holds", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), personality, []uint64{8}, Allow},
 		{"condition does not hold", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), personality, []uint64{9}, Errno(1)},
-		{"64 bits count", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), personality, []uint64{8 | 1<<32}, Errno(1)},
+		{"an unsigned int has 32 bits", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), personality, []uint64{8 | 1<<32}, Allow},
+		{"an unsigned long has 64", inProfile(`{"names": ["brk"], "action": "SCMP_ACT_ALLOW", ` + eq + `}`), brk, []uint64{8 | 1<<32}, Errno(1)},
 		{"all conditions", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 1, "op": "SCMP_CMP_GT"}]}`), personality, []uint64{8, 1}, Errno(1)},
 		{"one argument twice: any", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 9, "op": "SCMP_CMP_EQ"}]}`), personality, []uint64{9}, Allow},
 		{"the first that holds", inProfile(`{"names": ["personality"], "action": "SCMP_ACT_ALLOW", ` + eq + `}, {"names": ["personality"], "action": "SCMP_ACT_KILL", ` + eq + `}`), personality, []uint64{8}, Allow},
@@ -107,26 +109,30 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestConditions(t *testing.T) {
+// As libseccomp compares.
+func TestWideConditions(t *testing.T) {
 	for _, tc := range []struct {
 		c           Condition
 		yes, no     []uint64
 		yes32, no32 []uint64 // on a 32-bit ABI
 	}{
-		{c: Condition{0, NE, 5, 0}, yes: []uint64{4, 6, 5 | 1<<32}, no: []uint64{5}, no32: []uint64{5 | 1<<32}},
-		{c: Condition{0, LT, 5, 0}, yes: []uint64{0, 4}, no: []uint64{5, 1<<64 - 1, 1 << 32}, yes32: []uint64{1 << 32}},
-		{c: Condition{0, LE, 5, 0}, yes: []uint64{0, 5}, no: []uint64{6, 1 << 63}},
-		{c: Condition{0, EQ, 5, 0}, yes: []uint64{5}, no: []uint64{4, 5 | 1<<32}, yes32: []uint64{5 | 1<<32}},
-		{c: Condition{0, GE, 5, 0}, yes: []uint64{5, 1<<64 - 1}, no: []uint64{4}, no32: []uint64{1 << 32}},
-		{c: Condition{0, GT, 5, 0}, yes: []uint64{6, 1 << 63}, no: []uint64{5}},
-		{c: Condition{0, MaskedEQ, 6, 2}, yes: []uint64{2, 3, 10}, no: []uint64{0, 6}},
-		{c: Condition{0, EQ, 1<<64 - 1, 0}, yes: []uint64{1<<64 - 1}, no: []uint64{1<<32 - 1}, yes32: []uint64{1<<32 - 1}},
-		{c: Condition{0, EQ, 1<<32 | 5, 0}, yes: []uint64{1<<32 | 5}, no: []uint64{5}, no32: []uint64{5, 1<<32 | 5}},
+		{c: Condition{Op: NE, Value: 5}, yes: []uint64{4, 6, 5 | 1<<32}, no: []uint64{5}, no32: []uint64{5 | 1<<32}},
+		{c: Condition{Op: LT, Value: 5}, yes: []uint64{0, 4}, no: []uint64{5, 1<<64 - 1, 1 << 32}, yes32: []uint64{1 << 32}},
+		{c: Condition{Op: LE, Value: 5}, yes: []uint64{0, 5}, no: []uint64{6, 1 << 63}},
+		{c: Condition{Op: EQ, Value: 5}, yes: []uint64{5}, no: []uint64{4, 5 | 1<<32}, yes32: []uint64{5 | 1<<32}},
+		{c: Condition{Op: GE, Value: 5}, yes: []uint64{5, 1<<64 - 1}, no: []uint64{4}, no32: []uint64{1 << 32}},
+		{c: Condition{Op: GT, Value: 5}, yes: []uint64{6, 1 << 63}, no: []uint64{5}},
+		{c: Condition{Op: MaskedEQ, Value: 6, ValueTwo: 2}, yes: []uint64{2, 3, 10}, no: []uint64{0, 6}},
+		{c: Condition{Op: EQ, Value: 1<<64 - 1}, yes: []uint64{1<<64 - 1}, no: []uint64{1<<32 - 1}, yes32: []uint64{1<<32 - 1}},
+		{c: Condition{Op: EQ, Value: 1<<32 | 5}, yes: []uint64{1<<32 | 5}, no: []uint64{5}, no32: []uint64{5, 1<<32 | 5}},
 	} {
 		p := &Profile{DefaultAction: Trap, Architectures: []Arch{I386, X32}, Syscalls: []SyscallRule{
 			{Names: []string{"personality"}, Action: Allow, Args: []Condition{tc.c}},
 		}}
-		policy := mustResolve(t, p, target(0))
+		policy, _, err := p.ResolveWith(target(0), Options{WideArgs: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 		check := func(audit, nr uint32, values []uint64, want Action) {
 			for _, v := range values {
 				if got := policy.Action(audit, nr, [6]uint64{v}); got != want {
@@ -144,6 +150,44 @@ func TestConditions(t *testing.T) {
 			check(audit, nr, tc.yes32, Allow)
 			check(audit, nr, tc.no32, Trap)
 		}
+	}
+}
+
+// As the kernel reads the arguments.
+func TestConditions(t *testing.T) {
+	for _, tc := range []struct {
+		call    string
+		index   uint8
+		c       Condition
+		yes, no []uint64
+	}{
+		{"socket", 0, Condition{Op: EQ, Value: 40}, []uint64{40, 1<<32 | 40, 1<<63 | 40}, []uint64{41, 40 << 32}},
+		{"socket", 0, Condition{Op: NE, Value: 40}, []uint64{41, 40 << 32}, []uint64{40, 1<<32 | 40}},
+		{"socket", 0, Condition{Op: LT, Value: 3}, []uint64{0, 2, 1 << 32}, []uint64{3, 1<<64 - 1}},
+		{"personality", 0, Condition{Op: EQ, Value: 1<<32 - 1}, []uint64{1<<32 - 1, 1<<64 - 1}, []uint64{0}},
+		{"personality", 0, Condition{Op: EQ, Value: 1<<64 - 1}, []uint64{1<<32 - 1, 1<<64 - 1}, []uint64{0}},
+		{"personality", 0, Condition{Op: MaskedEQ, Value: 1<<64 - 2, ValueTwo: 1<<64 - 2}, []uint64{1<<32 - 1, 1<<64 - 2}, []uint64{0}},
+		{"personality", 0, Condition{Op: LE, Value: 1 << 40}, []uint64{0, 1<<64 - 1}, nil},
+		{"personality", 0, Condition{Op: GE, Value: 1 << 40}, nil, []uint64{0, 1<<64 - 1}},
+		{"munmap", 1, Condition{Op: EQ, Value: 17}, []uint64{17}, []uint64{1<<32 | 17}},
+		{"fchmod", 1, Condition{Op: EQ, Value: 0o777}, []uint64{0o777, 1<<16 | 0o777}, []uint64{0o776}},
+		{"fchmod", 1, Condition{Op: GE, Value: 0o4000}, []uint64{0o4000}, []uint64{1<<16 | 0o777}},
+	} {
+		tc.c.Index = tc.index
+		policy := mustResolve(t, &Profile{DefaultAction: Trap, Syscalls: []SyscallRule{
+			{Names: []string{tc.call}, Action: Allow, Args: []Condition{tc.c}},
+		}}, target(0))
+		nr, _ := syscalls.Number(X86_64, tc.call)
+		for want, values := range map[Action][]uint64{Allow: tc.yes, Trap: tc.no} {
+			for _, v := range values {
+				args := [6]uint64{}
+				args[tc.index] = v
+				if got := policy.Action(X86_64.Audit(), nr, args); got != want {
+					t.Errorf("%s, %+v, argument %#x: %v", tc.call, tc.c, v, got)
+				}
+			}
+		}
+		checkFilter(t, policy, 17)
 	}
 }
 
@@ -253,7 +297,7 @@ func TestNotes(t *testing.T) {
 		{`{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"], "syscalls": [
 			{"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
 			{"names": ["socketcall"], "action": "SCMP_ACT_ALLOW"}]}`,
-			"line 2: syscalls[0]: no filter sees the arguments of socket when a 32-bit program makes the call through socketcall, which gives ALLOW there"},
+			"line 2: syscalls[0]: no filter sees the arguments of socket when a program for SCMP_ARCH_X86 makes the call through socketcall, which gives ALLOW there"},
 		{`{"defaultAction": "SCMP_ACT_LOG", "listenerPath": "/l", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}`,
 			"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV has no effect, since no rule notifies\nlistenerPath has no effect, since no rule notifies"},
 	} {

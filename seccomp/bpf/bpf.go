@@ -72,17 +72,22 @@ const (
 	dataSize = 64
 )
 
+// littleEndian is the bit of AUDIT_ARCH values that tells the order of bytes
+// (__AUDIT_ARCH_LE in include/uapi/linux/audit.h).
+const littleEndian = 0x40000000
+
 // OffArg returns the offset of the low or the high word of argument n, 0 to 5,
-// on a little-endian machine.
-func OffArg(n int, high bool) uint32 {
+// for an AUDIT_ARCH value, which says in what order they stand.
+func OffArg(arch uint32, n int, high bool) uint32 {
 	off := uint32(OffArgs + 8*n)
-	if high {
+	if high == (arch&littleEndian != 0) {
 		off += 4
 	}
 	return off
 }
 
-// Data is struct seccomp_data: what a filter can see of a system call.
+// Data is struct seccomp_data: what a filter can see of a system call. The
+// order of the words in 64-bit fields follows from Arch, as on the machines.
 type Data struct {
 	Nr   uint32
 	Arch uint32 // an AUDIT_ARCH value
@@ -97,14 +102,13 @@ func (d *Data) word(off uint32) uint32 {
 		return d.Nr
 	case OffArch:
 		return d.Arch
-	case OffIP:
-		return uint32(d.IP)
-	case OffIP + 4:
-		return uint32(d.IP >> 32)
 	}
-	arg := d.Args[(off-OffArgs)/8]
-	if off%8 != 0 {
-		return uint32(arg >> 32)
+	v := d.IP
+	if off >= OffArgs {
+		v = d.Args[(off-OffArgs)/8]
 	}
-	return uint32(arg)
+	if (off%8 != 0) == (d.Arch&littleEndian != 0) {
+		return uint32(v >> 32)
+	}
+	return uint32(v)
 }

@@ -70,9 +70,9 @@ func TestRun(t *testing.T) {
 		{"arch", a(Instruction{Op: LdAbs, K: OffArch}), 0xc000003e},
 		{"ip low", a(Instruction{Op: LdAbs, K: OffIP}), 0x55667788},
 		{"ip high", a(Instruction{Op: LdAbs, K: OffIP + 4}), 0x11223344},
-		{"arg 0 low", a(Instruction{Op: LdAbs, K: OffArg(0, false)}), 0xccccdddd},
-		{"arg 0 high", a(Instruction{Op: LdAbs, K: OffArg(0, true)}), 0xaaaabbbb},
-		{"arg 5 high", a(Instruction{Op: LdAbs, K: OffArg(5, true)}), 0x55556666},
+		{"arg 0 low", a(Instruction{Op: LdAbs, K: OffArg(x86, 0, false)}), 0xccccdddd},
+		{"arg 0 high", a(Instruction{Op: LdAbs, K: OffArg(x86, 0, true)}), 0xaaaabbbb},
+		{"arg 5 high", a(Instruction{Op: LdAbs, K: OffArg(x86, 5, true)}), 0x55556666},
 		{"length", a(Instruction{Op: LdLen}), 64},
 		{"length to X", a(Instruction{Op: LdxLen}, Instruction{Op: Txa}), 64},
 		{"memory", a(ld(9), Instruction{Op: St, K: 3}, ld(0), Instruction{Op: LdMem, K: 3}), 9},
@@ -119,6 +119,9 @@ func TestRunBadPrograms(t *testing.T) {
 	}
 }
 
+// x86 is a little-endian architecture.
+const x86 = 0xc000003e
+
 func TestConstant(t *testing.T) {
 	const arch = 0xc000003e
 	prog := []Instruction{
@@ -131,7 +134,7 @@ func TestConstant(t *testing.T) {
 		6:  {Op: And, K: 3},
 		7:  {Op: Jset, JT: 1, K: 2},
 		8:  ret(8),
-		9:  {Op: LdAbs, K: OffArg(0, false)}, // for nr 1 and nr&2
+		9:  {Op: LdAbs, K: OffArg(x86, 0, false)}, // for nr 1 and nr&2
 		10: ret(allow),
 		11: {Op: Ja, K: 0},
 		12: ret(12),
@@ -191,8 +194,8 @@ func TestFormat(t *testing.T) {
 		{Op: LdAbs, K: OffArch}, {Op: Jeq, JF: 25, K: 0xc000003e}, {Op: LdAbs}, {Op: Jge, JF: 1, K: 1 << 30},
 		{Op: Ja, K: 22}, {Op: And, K: 255}, {Op: St, K: 3}, {Op: Stx, K: 4}, {Op: LdMem, K: 3}, {Op: LdxMem, K: 4},
 		{Op: LdImm, K: 1}, {Op: LdxImm, K: 2}, {Op: LdLen}, {Op: LdxLen}, {Op: Add | SrcX}, {Op: Sub, K: 3}, {Op: Neg},
-		{Op: Tax}, {Op: Txa}, {Op: Jset | SrcX, JF: 1}, {Op: Jgt, JF: 1, K: 7}, {Op: LdAbs, K: OffArg(0, false)},
-		{Op: LdAbs, K: OffArg(5, true)}, {Op: LdAbs, K: OffIP}, {Op: LdAbs, K: OffIP + 4}, {Op: Lsh, K: 1}, {Op: RetA},
+		{Op: Tax}, {Op: Txa}, {Op: Jset | SrcX, JF: 1}, {Op: Jgt, JF: 1, K: 7}, {Op: LdAbs, K: OffArg(x86, 0, false)},
+		{Op: LdAbs, K: OffArg(x86, 5, true)}, {Op: LdAbs, K: OffIP}, {Op: LdAbs, K: OffIP + 4}, {Op: Lsh, K: 1}, {Op: RetA},
 		{Op: RetK, K: allow}, {Op: 0x94, JT: 1, JF: 2, K: 3}, {Op: LdAbs, K: 64},
 	}
 	got := strings.Split(Format(prog), "\n")
