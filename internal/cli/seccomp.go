@@ -12,6 +12,7 @@ import (
 
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/seccomp"
+	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
 // seccompCommands is the table of the commands under brig seccomp, in the order
@@ -20,6 +21,8 @@ func seccompCommands() []func(*app) *cobra.Command {
 	return []func(*app) *cobra.Command{
 		newSeccompCompile,
 		newSeccompDisasm,
+		newSeccompExplain,
+		newSeccompSim,
 	}
 }
 
@@ -107,6 +110,25 @@ func (t *targetFlags) target() (seccomp.Target, error) {
 	return target, nil
 }
 
+// withABI reads the flags and --abi, which defaults to the native one.
+func (t *targetFlags) withABI(abi string) (seccomp.Target, seccomp.Arch, error) {
+	target, err := t.target()
+	if err != nil || abi == "" {
+		return target, target.Arch, err
+	}
+	arch, err := seccomp.ParseArchName(abi)
+	if err != nil {
+		return target, 0, fmt.Errorf("--abi: %w", err)
+	}
+	return target, arch, nil
+}
+
+// addABI adds --abi.
+func addABI(cmd *cobra.Command, abi *string) {
+	cmd.Flags().StringVar(abi, "abi", "", "ABI that the call is made through, as x86 on amd64 (default: that of --arch)")
+	cmd.RegisterFlagCompletionFunc("abi", completeArchs)
+}
+
 func (t *targetFlags) caps() (capability.Set, error) {
 	var sets [3]capability.Set
 	for i, f := range []struct {
@@ -149,6 +171,22 @@ func completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobr
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return []string{defaultProfile + "\tthe profile that containers get"}, cobra.ShellCompDirectiveDefault
+}
+
+// completeCalls completes a profile and then a system call.
+func completeCalls(c *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		return completeProfiles(c, args, prefix)
+	case 1:
+		native, _ := syscalls.Native()
+		var names []string
+		for _, name := range syscalls.All(native) {
+			names = append(names, name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // addFormat adds --format, which takes the given values; the first is the

@@ -98,7 +98,7 @@ func (a *app) filters(name string, arch seccomp.Arch) ([]seccomp.Live, error) {
 	var prog []bpf.Instruction
 	var err error
 	if name == "-" {
-		prog, err = seccomp.ReadFilter("standard input", a.in, arch)
+		prog, err = a.readFilter(name, arch)
 	} else if pid, e := strconv.Atoi(name); e == nil {
 		return processFilters("process "+name, pid)
 	} else if prog, err = seccomp.LoadFilter(name, arch); errors.Is(err, os.ErrNotExist) && !strings.Contains(name, "/") && os.Geteuid() == 0 {
