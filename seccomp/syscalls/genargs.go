@@ -169,15 +169,19 @@ var types = func() map[string]int {
 	return list
 }()
 
-// narrowed are arguments that the kernel declares as long and then turns into
-// 32 bits before it looks at them: file descriptors go to fdget(unsigned int)
-// and fget(unsigned int), a pid to find_get_task_by_vpid(pid_t), clone takes
-// lower_32_bits, mbind has int lmode = mode, and personality goes to
-// ksys_personality(unsigned int).
-var narrowed = []string{
-	"mmap fd", "mmap2 fd", "readv fd", "writev fd", "preadv fd", "pwritev fd", "preadv2 fd", "pwritev2 fd",
-	"ptrace pid", "clone clone_flags", "mbind mode", "personality personality",
-}
+// narrowed are arguments that the kernel declares as long or size_t and then
+// turns into 32 bits before it looks at them: file descriptors go to
+// fdget(unsigned int) and fget(unsigned int), numbers of segments to
+// import_iovec(..., unsigned nr_segs, ...), a pid to
+// find_get_task_by_vpid(pid_t), clone takes lower_32_bits, mbind has
+// int lmode = mode, and personality goes to ksys_personality(unsigned int).
+var narrowed = strings.Fields(`
+	mmap.fd mmap2.fd readv.fd writev.fd preadv.fd pwritev.fd preadv2.fd pwritev2.fd kcmp.idx1
+	readv.vlen writev.vlen preadv.vlen pwritev.vlen preadv2.vlen pwritev2.vlen vmsplice.nr_segs
+	process_vm_readv.liovcnt process_vm_writev.liovcnt process_madvise.vlen
+	ptrace.pid clone.clone_flags mbind.mode personality.personality`)
+
+var isNarrowed = map[string]bool{}
 
 // shape packs how the kernel reads each argument, two bits each, and from bit
 // 12 on their number.
@@ -196,8 +200,9 @@ func shape(call, args string) int {
 		if !ok && !strings.Contains(arg, "*") {
 			log.Fatalf("%s: unknown type of %q", call, arg)
 		}
-		if slices.Contains(narrowed, call+" "+arg[at+1:]) {
+		if key := call + "." + arg[at+1:]; slices.Contains(narrowed, key) {
 			kind = int32s
+			isNarrowed[key] = true
 		}
 		if kind == int16s && pairs {
 			log.Fatalf("%s: %q has another place on ABIs of 32 bits", call, arg)
@@ -255,6 +260,9 @@ func makeForms(names []string, slots [tables]map[string]int) forms {
 		}
 		f.first, f.pick = append(f.first, len(f.variants)), append(f.pick, pick)
 		f.variants = append(f.variants, own...)
+	}
+	if len(isNarrowed) != len(narrowed) {
+		log.Fatalf("narrowed has arguments that no call has; it does have %v", slices.Sorted(maps.Keys(isNarrowed)))
 	}
 	return f
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -174,6 +175,17 @@ func TestAlias(t *testing.T) {
 		if got, ok := Name(X32, nr|X32Bit); !ok || got != name {
 			t.Errorf("%#x: %q, %v, want %q", nr|X32Bit, got, ok, name)
 		}
+	}
+}
+
+func TestNative(t *testing.T) {
+	a, ok := Native()
+	if !ok || !a.HasTable() {
+		t.Fatalf("%v, %v", a, ok)
+	}
+	nr, ok := Number(a, "getpid")
+	if pid, _, errno := syscall.Syscall(uintptr(nr), 0, 0, 0); !ok || errno != 0 || int(pid) != os.Getpid() {
+		t.Errorf("call %d of %v: %d, %v", nr, a, pid, errno)
 	}
 }
 
