@@ -97,7 +97,7 @@ func (c *compiler) program() ref {
 		case t.rules.Arch == X86_64:
 			numbers = c.x86(t, find(tables, X32))
 		case t.rules.Arch != X32:
-			numbers = c.search(t.segs)
+			numbers = c.search(t.segs, maxTests+2)
 		case find(tables, X86_64) != nil:
 			continue
 		default:
@@ -123,7 +123,7 @@ func find(tables []table, a Arch) *table {
 func (c *compiler) x86(native, x32 *table) ref {
 	low, noCallTo := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
 	if native != nil {
-		low = c.search(native.segs)
+		low = c.search(native.segs, maxTests)
 		noCallTo = c.ret(c.unlisted(native.rules, noCall))
 	}
 	high, last := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
@@ -133,26 +133,54 @@ func (c *compiler) x86(native, x32 *table) ref {
 	if last != noCallTo {
 		high = c.branch(bpf.Jeq, noCall, noCallTo, high)
 	}
-	// The test for x32 stands below the root, so that the numbers on one side
-	// do not pay for it: that with the frequent ones.
-	if root := c.nodes[low]; root.op == bpf.Jge {
-		return c.branch(bpf.Jge, root.k, c.branch(bpf.Jge, syscalls.X32Bit, high, root.yes), root.no)
+	return c.above(low, high, x32Depth)
+}
+
+// x32Depth is how far below the root of the search x32 is told apart at most.
+const x32Depth = 3
+
+// above returns a search that goes to high for the numbers of x32, and does
+// what low does for all others. The test stands as far down on the side of the
+// high numbers as depth allows, so that the lower ones, with the most frequent
+// among them, do not pay for it.
+func (c *compiler) above(low, high ref, depth int) ref {
+	n := c.nodes[low]
+	if n.op != bpf.Jge || depth == 0 {
+		return c.branch(bpf.Jge, syscalls.X32Bit, high, low)
 	}
-	return c.branch(bpf.Jge, syscalls.X32Bit, high, low)
+	return c.branch(bpf.Jge, n.k, c.above(n.yes, high, depth-1), n.no)
 }
 
 // x32 finds the number in A, which has the bit of x32. Low is the search for
-// numbers of x86-64.
+// numbers of x86-64, parts of which do for x32, too. It has a top of its own,
+// since it is reached late.
 func (c *compiler) x32(x32 *table, low ref) ref {
-	segs := slices.Clone(x32.segs)
 	if x32.shared {
-		own := x32.from(x32Own)
-		return c.intern(instr{op: bpf.And, k: ^uint32(syscalls.X32Bit), yes: c.search(append([]segment{{to: low}}, own...))})
+		parts := c.parts(nil, low, 0)
+		segs := append(slices.Clone(upTo(parts, x32Own)), x32.from(x32Own)...)
+		return c.intern(instr{op: bpf.And, k: ^uint32(syscalls.X32Bit), yes: c.search(segs, x32Tests)})
 	}
+	segs := slices.Clone(x32.segs)
 	for i := range segs[1:] {
 		segs[i+1].lo |= syscalls.X32Bit
 	}
-	return c.search(segs)
+	return c.search(segs, maxTests)
+}
+
+// How many tests a number of x32 needs at most after its bit was tested, and
+// how many of them are made in parts that x86-64 has, too.
+const (
+	x32Tests = 7
+	x32Parts = 3
+)
+
+// parts appends the parts of a search that need few tests, as segments from lo
+// on.
+func (c *compiler) parts(segs []segment, r ref, lo uint32) []segment {
+	if n := c.nodes[r]; n.op == bpf.Jge && c.depth(r) > x32Parts {
+		return c.parts(c.parts(segs, n.no, lo), n.yes, n.k)
+	}
+	return append(segs, segment{lo: lo, to: r, weight: 1, tests: uint8(c.depth(r))})
 }
 
 // upTo returns the segments that begin below end.

@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/brig-run/brig/seccomp/bpf"
@@ -202,14 +203,65 @@ func (c *compiler) paint(spans []span, lo, hi, top uint64, to ref) []span {
 
 // lowWords searches the low word of an argument.
 func (c *compiler) lowWords(spans []span, low word) ref {
-	segs := make([]segment, len(spans))
-	for i, s := range spans {
-		segs[i] = segment{uint32(s.lo), c.with(low, s.to), 1}
-	}
-	if len(segs) == 1 {
+	if len(spans) == 1 {
 		return spans[0].to
 	}
-	return c.loadWord(low, c.search(segs))
+	segs := make([]segment, len(spans))
+	for i, s := range spans {
+		segs[i] = segment{lo: uint32(s.lo), to: c.with(low, s.to), weight: 1}
+	}
+	if low.mask != allBits {
+		return c.loadWord(low, c.search(segs, noLimit))
+	}
+	segs, mask, to := cube(segs)
+	entry := c.search(segs, noLimit)
+	if to != 0 {
+		entry = c.branch(bpf.Jset, ^mask, entry, to)
+	}
+	return c.loadWord(low, entry)
+}
+
+// minCube is from how many values on one test of their common bits is better
+// than one for each.
+const minCube = 4
+
+// cube looks for single values that are all combinations of some bits, and go
+// to one place: that no bit outside of mask is set tells them. It returns the
+// segments that are left for the others. To is 0 if there are no such values.
+func cube(segs []segment) (rest []segment, mask uint32, to ref) {
+	if segs[0].lo != 0 || len(segs) < 2 || segs[1].lo != 1 || len(segs) > 64 {
+		return segs, 0, 0 // 0 is no single value
+	}
+	to = segs[0].to
+	single := func(v uint32) bool {
+		at, found := slices.BinarySearchFunc(segs, v, func(s segment, v uint32) int { return cmp.Compare(s.lo, v) })
+		return found && segs[at].to == to && at+1 < len(segs) && segs[at+1].lo == v+1
+	}
+	values := []uint32{0}
+	for bit := uint32(1); bit != 0; bit <<= 1 {
+		if slices.ContainsFunc(values, func(v uint32) bool { return !single(v | bit) }) {
+			continue
+		}
+		for _, v := range slices.Clone(values) {
+			values = append(values, v|bit)
+		}
+		mask |= bit
+	}
+	if len(values) < minCube {
+		return segs, 0, 0
+	}
+	// Where they were, the search may go where it is shortest.
+	for i, s := range segs {
+		if s.lo&^mask == 0 && s.to == to && i > 0 {
+			s.to = segs[i-1].to
+		} else if i == 0 {
+			s.to = segs[1].to
+		}
+		if n := len(rest); n == 0 || rest[n-1].to != s.to {
+			rest = append(rest, s)
+		}
+	}
+	return rest, mask, to
 }
 
 // highWords searches the high word of an argument, and below it, for each that
@@ -231,13 +283,13 @@ func (c *compiler) highWords(spans []span, low, high word) ref {
 	for _, start := range starts {
 		only = c.lowWords(cut(spans, start), low)
 		if to := c.with(high, only); len(segs) == 0 || segs[len(segs)-1].to != to {
-			segs = append(segs, segment{uint32(start), to, 1})
+			segs = append(segs, segment{lo: uint32(start), to: to, weight: 1})
 		}
 	}
 	if len(segs) == 1 {
 		return only
 	}
-	return c.loadWord(high, c.search(segs))
+	return c.loadWord(high, c.search(segs, noLimit))
 }
 
 // cut returns the spans of the values with the given high word, by their low

@@ -3,6 +3,7 @@ package seccomp
 import (
 	"slices"
 
+	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
@@ -19,13 +20,18 @@ type table struct {
 // where they are not.
 const segmentWeight = 32
 
+// conditionalWeight is what a call weighs whose arguments count. The kernel
+// runs the filter each time for these, and never for one that is always
+// allowed.
+const conditionalWeight = 300
+
 // table makes the table of an ABI: its segments are the calls with rules and
 // the gaps between them.
 func (c *compiler) table(a *ArchRules) table {
 	t := table{rules: a, segs: make([]segment, 0, 2*len(a.Calls)+4)}
 	add := func(lo uint32, to ref) {
 		if n := len(t.segs); n == 0 || t.segs[n-1].to != to {
-			t.segs = append(t.segs, segment{lo, to, segmentWeight})
+			t.segs = append(t.segs, segment{lo: lo, to: to, weight: segmentWeight})
 		}
 	}
 	next := uint32(0) // the first number that has no segment yet
@@ -52,6 +58,7 @@ func (c *compiler) table(a *ArchRules) table {
 			add(nr, c.ret(action))
 		} else {
 			add(nr, c.call(a, call))
+			t.segs[len(t.segs)-1].weight += conditionalWeight
 		}
 		next = nr + 1
 	}
@@ -102,7 +109,8 @@ func (c *compiler) shareEnd(tables []table) {
 		return
 	}
 	end := first.from(border)
-	to := c.search(end)
+	to := c.search(end, maxTests-2)
+	tests := uint8(c.depth(to))
 	weight := uint32(0)
 	for _, s := range end {
 		weight += s.weight
@@ -110,9 +118,17 @@ func (c *compiler) shareEnd(tables []table) {
 	for i := range tables {
 		t := &tables[i]
 		if t.rules.Arch != X32 && commonEnd(end, t.from(border)) == border {
-			t.segs = append(upTo(t.segs, border), segment{border, to, weight})
+			t.segs = append(upTo(t.segs, border), segment{border, to, weight, tests})
 		}
 	}
+}
+
+// depth returns how many tests of a number come at most from r on.
+func (g *graph) depth(r ref) int {
+	if n := g.nodes[r]; n.op == bpf.Jge || n.op == bpf.Jeq {
+		return 1 + max(g.depth(n.yes), g.depth(n.no))
+	}
+	return 0
 }
 
 // commonEnd returns the lowest number from which on a and b are equal.

@@ -12,7 +12,14 @@ type segment struct {
 	lo     uint32
 	to     ref
 	weight uint32 // how often values of the range come
+	tests  uint8  // of the same value, that still come at its place
 }
+
+// How many tests a number needs at most, an argument as many as it likes.
+const (
+	maxTests = 10
+	noLimit  = 1 << 10
+)
 
 // What an instruction weighs against the time that it saves, if all that comes
 // weighs a thousand; how many values a chain tests; and how many segments are
@@ -27,15 +34,15 @@ const (
 // runs the fewest instructions for the weights of the segments, with a price
 // for its length. The tree has two kinds of leaves: a segment, and a range with
 // one outcome but for single values, which are tested one by one. So a single
-// value costs one instruction, where two borders would cost two.
-func (c *compiler) search(segs []segment) ref {
+// value costs one instruction, where two borders would cost two. No value
+// should need more than limit tests, if there are not too many segments.
+func (c *compiler) search(segs []segment, limit int) ref {
 	if n := len(segs); n > maxSearch {
 		mid := middle(segs)
-		return c.branch(bpf.Jge, segs[mid].lo, c.search(segs[mid:]), c.search(segs[:mid]))
+		return c.branch(bpf.Jge, segs[mid].lo, c.search(segs[mid:], limit-1), c.search(segs[:mid], limit-1))
 	}
-	t := &c.tree
-	t.plan(segs)
-	return c.grow(t.cut, len(segs), segs, 0, len(segs)-1)
+	c.tree.plan(segs)
+	return c.grow(segs, 0, len(segs)-1, limit)
 }
 
 // middle returns the border that divides the weight most evenly.
@@ -58,6 +65,7 @@ type tree struct {
 	cut  []int16  // the first segment of the upper half, or chained
 	sum  []uint32 // weight of the segments before i
 	run  []int16  // the last segment of the chain that starts at i
+	deep []uint8  // most tests of any value
 }
 
 const chained = -1
@@ -72,9 +80,10 @@ func (t *tree) plan(segs []segment) {
 	t.cut = resize(t.cut, n*n)
 	t.sum = resize(t.sum, n+1)
 	t.run = resize(t.run, n)
+	t.deep = resize(t.deep, n*n)
 	for i, s := range segs {
 		t.sum[i+1] = t.sum[i] + s.weight
-		t.cost[i*n+i], t.cut[i*n+i] = 0, int16(i)
+		t.cost[i*n+i], t.cut[i*n+i], t.deep[i*n+i] = 0, int16(i), s.tests
 		t.run[i] = int16(chainFrom(segs, i))
 	}
 	price := t.sum[n]*instructionWeight/1000 + 1
@@ -107,6 +116,34 @@ func (t *tree) best(segs []segment, i, j int, price uint32) {
 		}
 	}
 	t.cost[i*n+j], t.cut[i*n+j] = best, int16(at)
+	if at == chained {
+		t.deep[i*n+j] = uint8((j - i) / 2)
+	} else {
+		t.deep[i*n+j] = 1 + max(t.deep[i*n+at-1], t.deep[at*n+j])
+	}
+}
+
+// shallower returns the cheapest cut of the segments from i to j after which
+// both halves can do with fewer than limit tests.
+func (t *tree) shallower(segs []segment, i, j, limit int) int {
+	n := len(segs)
+	room := func(i, j int) bool {
+		leaves := 0
+		for _, s := range segs[i : j+1] {
+			leaves += 1 << min(s.tests, 20)
+		}
+		return leaves <= 1<<max(limit-1, 0)
+	}
+	best, at := uint32(1<<32-1), 0
+	for k := i + 1; k <= j; k++ {
+		if cost := t.cost[i*n+k-1] + t.cost[k*n+j]; cost < best && room(i, k-1) && room(k, j) {
+			best, at = cost, k
+		}
+	}
+	if at == 0 {
+		return (i + j + 1) / 2
+	}
+	return at
 }
 
 // chainFrom returns the last segment of the longest chain that starts at
@@ -142,14 +179,19 @@ func chainOrder(segs []segment, i, j int) (order [maxChain]int, n int) {
 	return order, n
 }
 
-// grow makes the nodes of the plan for the segments from i to j.
-func (c *compiler) grow(cut []int16, n int, segs []segment, i, j int) ref {
+// grow makes the nodes for the segments from i to j as they are planned, but
+// with at most limit tests.
+func (c *compiler) grow(segs []segment, i, j, limit int) ref {
 	if i == j {
 		return segs[i].to
 	}
-	k := int(cut[i*n+j])
+	n := len(segs)
+	k := int(c.tree.cut[i*n+j])
+	if int(c.tree.deep[i*n+j]) > limit {
+		k = c.tree.shallower(segs, i, j, limit)
+	}
 	if k != chained {
-		return c.branch(bpf.Jge, segs[k].lo, c.grow(cut, n, segs, k, j), c.grow(cut, n, segs, i, k-1))
+		return c.branch(bpf.Jge, segs[k].lo, c.grow(segs, k, j, limit-1), c.grow(segs, i, k-1, limit-1))
 	}
 	order, count := chainOrder(segs, i, j)
 	entry := segs[i].to
