@@ -37,6 +37,20 @@ func LoadFilter(path string, arch Arch) ([]bpf.Instruction, error) {
 	return ReadFilter(path, f, arch)
 }
 
+// IsFilterFile reports whether a file looks like an array of struct
+// sock_filter, and not like a profile: every opcode has a zero byte, and text
+// has none.
+func IsFilterFile(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var head [2]byte
+	_, err = io.ReadFull(f, head[:])
+	return err == nil && (head[0] == 0 || head[1] == 0)
+}
+
 // ReadFilter reads an array of struct sock_filter for machines of the
 // architecture arch. Name is what errors call it. What is no valid filter is
 // an [InvalidFilterError], together with the instructions that could be read.

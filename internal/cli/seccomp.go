@@ -23,6 +23,7 @@ func seccompCommands() []func(*app) *cobra.Command {
 		newSeccompDisasm,
 		newSeccompExplain,
 		newSeccompSim,
+		newSeccompShow,
 	}
 }
 

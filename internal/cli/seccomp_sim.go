@@ -16,7 +16,6 @@ import (
 type simOptions struct {
 	target      targetFlags
 	abi, format string
-	filter      bool
 	trace       bool
 }
 
@@ -27,13 +26,13 @@ func newSeccompSim(a *app) *cobra.Command {
 		Short: "Run a filter for one system call and print its answer",
 		Long: `Run a filter for one system call, as the kernel would, and print its answer and
 how many instructions ran. A profile is compiled first, and the answer is compared
-with what the profile says. With --filter, FILE is a filter: an array of struct
-sock_filter, as "brig seccomp compile" writes it; "-" is standard input.
+with what the profile says. FILE is a filter: an array of struct sock_filter, as
+"brig seccomp compile" writes it; "-" is one on standard input.
 
 SYSCALL is a name or a number as filters see it. Arguments are as for "explain".`,
 		Example: `  brig seccomp sim default socket AF_VSOCK
   brig seccomp sim --trace --abi x32 default read
-  brig seccomp sim --filter --arch arm64 filter.bpf 221
+  brig seccomp sim --arch arm64 filter.bpf 221
   brig seccomp sim default 0xffffffff`,
 		Args: minArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error { return a.seccompSim(args, o) },
@@ -42,7 +41,6 @@ SYSCALL is a name or a number as filters see it. Arguments are as for "explain".
 	o.target.register(cmd)
 	addABI(cmd, &o.abi)
 	f := cmd.Flags()
-	f.BoolVar(&o.filter, "filter", false, "FILE is a compiled filter, not a profile")
 	f.BoolVar(&o.trace, "trace", false, "print each instruction that runs, with the registers before it")
 	addFormat(cmd, &o.format, textOrJSON)
 	cmd.ValidArgsFunction = completeCalls
@@ -80,7 +78,7 @@ func (a *app) seccompSim(words []string, o *simOptions) error {
 
 // simulate runs the filter that the file is or that is made of the profile.
 func (a *app) simulate(name string, t seccomp.Target, d *bpf.Data, o *simOptions) (s *seccomp.Simulation, err error) {
-	if o.filter {
+	if name == "-" || seccomp.IsFilterFile(name) {
 		var prog []bpf.Instruction
 		if prog, err = a.readFilter(name, t.Arch); err == nil {
 			s, err = seccomp.Simulate(prog, d)
