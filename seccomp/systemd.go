@@ -513,7 +513,8 @@ func localArchs(a Arch) []Arch {
 // policy for t decides every known call in the same way. It fails, and says
 // why, where systemd has no words for a rule: for conditions on arguments, for
 // other actions than ALLOW, LOG, ERRNO and KILL_PROCESS, and for a call that is
-// treated differently on two ABIs of t. Of the flags, LOG is refused and the
+// treated differently on two ABIs of t. A call that is newer than the profile on
+// some ABIs only gets the default action on all. Of the flags, LOG is refused and the
 // others are left out: systemd sets none.
 func (p *Profile) Systemd(t Target) ([]byte, error) {
 	data, err := p.systemd(t)
@@ -561,6 +562,7 @@ func (p *Profile) systemd(t Target) ([]byte, error) {
 func (p *Profile) constants(policy *Policy) (map[string]Action, error) {
 	calls := map[string]Action{}
 	on := map[string]Arch{}
+	newer := map[string]bool{} // than the profile, on one ABI
 	for i := range policy.Archs {
 		rules := &policy.Archs[i]
 		for nr, name := range syscalls.All(rules.Arch) {
@@ -568,26 +570,39 @@ func (p *Profile) constants(policy *Policy) (map[string]Action, error) {
 			call := rules.call(nr)
 			if call != nil && len(call.Rules[0].Args) > 0 {
 				rule := call.Rules[0].Index
-				if rules.Arch == I386 && !slices.Contains(p.Syscalls[rule].Names, name) {
+				if hasMultiplexer(rules.Arch) && !slices.Contains(p.Syscalls[rule].Names, name) {
 					continue // what Resolve makes for socketcall and ipc, it makes of the unit too
 				}
 				return nil, p.ruleError(rule, fmt.Errorf("%s depends on its arguments, which systemd cannot look at", name))
 			}
-			if other, ok := on[name]; ok && calls[name] != d.Action {
+			other, seen := on[name]
+			switch {
+			case !seen || calls[name] == d.Action:
+			case d.Reason == ByNewer && calls[name] == policy.Default:
+				d.Action = policy.Default
+			case newer[name] && d.Action == policy.Default:
+			default:
 				return nil, p.ruleError(d.Rule, fmt.Errorf("%s is %v on %s and %v on %s; systemd has one list for all",
 					name, calls[name], unitArchName(other), d.Action, unitArchName(rules.Arch)))
 			}
-			switch d.Action.Kind() {
-			case Allow, Log, KillProcess, errno:
-			case KillThread:
-				return nil, p.ruleError(d.Rule, fmt.Errorf("%s: systemd cannot kill one thread; use kill-process", name))
-			default:
-				return nil, p.ruleError(d.Rule, fmt.Errorf("%s: systemd does not have the action %v", name, d.Action))
+			if err := unitAction(name, d.Action); err != nil {
+				return nil, p.ruleError(d.Rule, err)
 			}
-			calls[name], on[name] = d.Action, rules.Arch
+			calls[name], on[name], newer[name] = d.Action, rules.Arch, d.Reason == ByNewer
 		}
 	}
 	return calls, nil
+}
+
+// unitAction fails for an action that systemd does not have.
+func unitAction(name string, a Action) error {
+	switch a.Kind() {
+	case Allow, Log, KillProcess, errno:
+		return nil
+	case KillThread:
+		return fmt.Errorf("%s: systemd cannot kill one thread; use kill-process", name)
+	}
+	return fmt.Errorf("%s: systemd does not have the action %v", name, a)
 }
 
 // ruleError is an error about a rule, or without one about the whole.

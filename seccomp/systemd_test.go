@@ -164,18 +164,12 @@ func unitProfile(rng *rand.Rand) *Profile {
 }
 
 func TestSystemdRoundTrip(t *testing.T) {
-	written := 0
 	for seed := range uint64(150) {
 		p := unitProfile(rand.New(rand.NewPCG(seed, 11)))
 		data, err := p.Systemd(target(0))
 		if err != nil {
-			// What is newer than the profile may be so on one ABI only.
-			if !strings.Contains(err.Error(), "systemd has one list for all") {
-				t.Fatal(err)
-			}
-			continue
+			t.Fatal(err)
 		}
-		written++
 		back, err := ParseSystemd("back", data)
 		if err != nil {
 			t.Fatal(err)
@@ -186,15 +180,12 @@ func TestSystemdRoundTrip(t *testing.T) {
 		}
 		for _, a := range want.Archs {
 			for nr, name := range syscalls.All(a.Arch) {
-				w, g := want.Action(a.Arch.Audit(), nr, [6]uint64{}), got.Action(a.Arch.Audit(), nr, [6]uint64{})
-				if w != g && name != "socketcall" && name != "ipc" {
-					t.Fatalf("seed %d: %v %s: %v became %v\n%s", seed, a.Arch, name, w, g, data)
+				w, g := want.Decide(a.Arch.Audit(), nr, [6]uint64{}), got.Action(a.Arch.Audit(), nr, [6]uint64{})
+				if w.Action != g && !(w.Reason == ByNewer && g == want.Default) && name != "socketcall" && name != "ipc" {
+					t.Fatalf("seed %d: %v %s: %+v became %v\n%s", seed, a.Arch, name, w, g, data)
 				}
 			}
 		}
-	}
-	if written < 50 {
-		t.Errorf("only %d of 150 written", written)
 	}
 }
 
