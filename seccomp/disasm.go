@@ -366,6 +366,9 @@ func (s *flowState) numberComment(in bpf.Instruction) string {
 	if in.K == syscalls.X32Bit && in.Op == bpf.Jge {
 		return "x32"
 	}
+	if s.acc.mask != 1<<32-1 && s.acc.mask != ^uint32(syscalls.X32Bit) {
+		return ""
+	}
 	var found nameList
 	for _, c := range s.calls {
 		nr := in.K

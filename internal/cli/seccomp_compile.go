@@ -16,6 +16,7 @@ import (
 type compileOptions struct {
 	target         targetFlags
 	output, format string
+	resolve        seccomp.Options
 }
 
 func newSeccompCompile(a *app) *cobra.Command {
@@ -41,6 +42,7 @@ the filter (5.11 and later), and how many depend on arguments or are blocked.`,
 	}
 	f := cmd.Flags()
 	o.target.register(cmd)
+	f.BoolVar(&o.resolve.WideArgs, "wide-args", false, "compare all 64 bits of arguments, as libseccomp does, also where the kernel looks at fewer")
 	f.StringVarP(&o.output, "output", "o", "", "write to this file, not to standard output")
 	addFormat(cmd, &o.format, compileFormats)
 	cmd.ValidArgsFunction = completeProfiles
@@ -61,7 +63,7 @@ func (a *app) seccompCompile(name string, o *compileOptions) error {
 	if err != nil {
 		return err
 	}
-	policy, notes, err := p.Resolve(t)
+	policy, notes, err := p.ResolveWith(t, o.resolve)
 	if err != nil {
 		return err
 	}
