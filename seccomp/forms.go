@@ -25,18 +25,7 @@ func Forms() []string { return []string{FormDocker, FormOCI, FormText, FormSyste
 // LoadAny reads the profile file at path, or standard input for "-", in
 // whichever form it is, and returns that form; see [ParseAny].
 func LoadAny(path string) (p *Profile, form string, err error) {
-	file, r := path, io.Reader(os.Stdin)
-	if path == "-" {
-		file = "standard input"
-	} else {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, "", fmt.Errorf("load seccomp profile: %w", err)
-		}
-		defer f.Close()
-		r = f
-	}
-	data, err := io.ReadAll(io.LimitReader(r, maxProfile+1))
+	file, data, err := readProfile(path)
 	if err == nil {
 		p, form, err = ParseAny(file, data)
 	}
@@ -44,6 +33,36 @@ func LoadAny(path string) (p *Profile, form string, err error) {
 		return nil, "", fmt.Errorf("load seccomp profile: %w", err)
 	}
 	return p, form, nil
+}
+
+// LoadForm is like [LoadAny] for a file that is in the given form.
+func LoadForm(form, path string) (*Profile, error) {
+	file, data, err := readProfile(path)
+	if err != nil {
+		return nil, fmt.Errorf("load seccomp profile: %w", err)
+	}
+	p, err := ParseForm(form, file, data)
+	if err != nil {
+		return nil, fmt.Errorf("load seccomp profile: %w", err)
+	}
+	return p, nil
+}
+
+// readProfile reads a file, and returns its name for messages.
+func readProfile(path string) (file string, data []byte, err error) {
+	file, r := path, io.Reader(os.Stdin)
+	if path == "-" {
+		file = "standard input"
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	data, err = io.ReadAll(io.LimitReader(r, maxProfile+1))
+	return file, data, err
 }
 
 // ParseAny reads a profile in whichever form it is, and returns that form:

@@ -24,6 +24,7 @@ func seccompCommands() []func(*app) *cobra.Command {
 		newSeccompExplain,
 		newSeccompSim,
 		newSeccompShow,
+		newSeccompMerge, newSeccompFromJSON, newSeccompToJSON,
 	}
 }
 
@@ -163,7 +164,8 @@ func seccompProfile(name string) (*seccomp.Profile, error) {
 	if name == defaultProfile {
 		return seccomp.Default(), nil
 	}
-	return seccomp.LoadProfile(name)
+	p, _, err := seccomp.LoadAny(name)
+	return p, err
 }
 
 // completeProfiles completes the name of a profile.
