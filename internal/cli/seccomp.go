@@ -33,8 +33,9 @@ func newSeccomp(a *app) *cobra.Command {
 		Use:   "seccomp COMMAND",
 		Short: "Compile, read, explain and compare seccomp profiles and filters",
 		Long: `Compile seccomp profiles to filters and look into both. A profile is a file in
-Docker's or OCI's JSON, or "default" for the one that containers get. No root is
-needed, but to read the filters of running processes.`,
+Docker's or OCI's JSON, in the text form, or a unit of systemd; "default" is the
+one that containers get. No root is needed, but to read the filters of running
+processes.`,
 		Example: `  brig seccomp explain default mount
   brig seccomp compile -o filter.bpf profile.json
   brig seccomp disasm filter.bpf`,
@@ -159,7 +160,7 @@ func completeArchs(*cobra.Command, []string, string) ([]string, cobra.ShellCompD
 // defaultProfile is the name of the built-in profile on the command line.
 const defaultProfile = "default"
 
-// seccompProfile reads the profile that an argument names.
+// seccompProfile reads the profile that an argument names, in any form.
 func seccompProfile(name string) (*seccomp.Profile, error) {
 	if name == defaultProfile {
 		return seccomp.Default(), nil
@@ -250,8 +251,9 @@ func (a *app) writeResult(name string, binary bool, write func(io.Writer) error)
 	}
 	temp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
+	var fault *os.PathError
+	if errors.As(err, &fault) {
+		return fmt.Errorf("write %s: %w", name, fault.Err) // not the other name
 	}
 	defer os.Remove(temp)
 	if err := errors.Join(write(f), f.Close()); err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -95,8 +96,13 @@ func parseCallArgs(arch seccomp.Arch, words []string) ([]uint64, error) {
 	return args, nil
 }
 
-// printWrapped prints lines of text, broken to the width of the terminal.
+// printWrapped prints lines of text, broken to the width of the terminal if
+// there is one.
 func (a *app) printWrapped(text string) error {
+	if !isTerminal(a.out) {
+		_, err := io.WriteString(a.out, text)
+		return err
+	}
 	width := terminalWidth(a.out)
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
