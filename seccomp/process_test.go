@@ -16,11 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// processMode makes the test binary a child of one of the kinds below.
+const processMode = "SECCOMP_TEST_PROCESS"
+
 func init() {
-	loadModes["held"] = loadHeld
-	loadModes["reader"] = readForever
-	loadModes["filtered reader"] = readFiltered
-	loadModes["tracer"] = traceForever
+	mode := os.Getenv(processMode)
+	if mode == "" {
+		return
+	}
+	runtime.LockOSThread()
+	err := map[string]func() error{
+		"held": loadHeld, "reader": readForever, "filtered reader": readFiltered, "tracer": traceForever,
+	}[mode]()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // targetTID tells a child which thread it has to do with.
@@ -117,7 +129,7 @@ func startChild(t *testing.T, mode string, env ...string) *child {
 		t.Fatal(err)
 	}
 	c := &child{t: t, cmd: exec.Command(self)}
-	c.cmd.Env = append(append(os.Environ(), loadMode+"="+mode), env...)
+	c.cmd.Env = append(append(os.Environ(), processMode+"="+mode), env...)
 	c.cmd.Stderr = os.Stderr
 	c.in, err = c.cmd.StdinPipe()
 	if err != nil {
