@@ -38,7 +38,7 @@ func some[T any](rng *rand.Rand, list []T, n int) []T {
 
 var formActions = []Action{Allow, Allow, Allow, Log, Errno(1), Errno(38), Errno(0), Errno(4095), Trace(0), Trace(7), Trap, KillThread, KillProcess, Notify}
 
-var formArches = []Arch{X86_64, I386, X32, ARM, ARM64, syscalls.RISCV64, syscalls.S390, syscalls.S390X, syscalls.PARISC}
+var formArches = []Arch{X86_64, I386, X32, ARM, ARM64, syscalls.RISCV64, syscalls.S390, syscalls.S390X, syscalls.PARISC, syscalls.MIPSEL64N32}
 
 func formCondition(rng *rand.Rand) Condition {
 	for {
@@ -235,7 +235,7 @@ func TestOCIJSONResolvesAlike(t *testing.T) {
 	for seed := range uint64(400) {
 		rng := rand.New(rand.NewPCG(seed, 8))
 		p := formProfile(rng)
-		target := Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386}), Caps: formSelector(rng).Caps, Kernel: KernelVersion{5, 4}}
+		target := Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386, syscalls.S390X, syscalls.MIPSEL64N32}), Caps: formSelector(rng).Caps, Kernel: KernelVersion{5, 4}}
 		data, err := p.OCIJSON(target)
 		if err != nil {
 			t.Fatal(err)

@@ -169,13 +169,15 @@ func newRuleSet(p *Profile) (*ruleSet, error) {
 	for i := range p.Syscalls {
 		r := &p.Syscalls[i]
 		rules := mergeRulesOf(r)
+		seen := make(map[string]bool, len(r.Names))
 		for j, name := range r.Names {
 			if _, ok := r.call(j); !ok {
 				return nil, &Error{File: p.File, Line: r.Line, Path: item(item("syscalls", i)+".names", j), Err: unknownName(name)}
 			}
-			if slices.Contains(r.Names[:j], name) || len(rules) == 0 {
+			if seen[name] || len(rules) == 0 {
 				continue
 			}
+			seen[name] = true
 			s.count(name, rules[0].scope)
 			switch {
 			case r.Action == p.DefaultAction:

@@ -220,7 +220,7 @@ func TestMergeAgainstDecide(t *testing.T) {
 			c := mergeCheck{t, merged, parts, i == 1}
 			for range 4 {
 				s := formSelector(rng)
-				c.at(rng, Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386}), Caps: s.Caps, Kernel: KernelVersion{4 + rng.IntN(3), rng.IntN(20)}})
+				c.at(rng, Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386, syscalls.S390X, syscalls.MIPS}), Caps: s.Caps, Kernel: KernelVersion{4 + rng.IntN(3), rng.IntN(20)}})
 			}
 			roundTrip(t, merged, merged.DockerJSON, ParseProfile)
 		}
@@ -345,7 +345,7 @@ func FuzzMerge(f *testing.F) {
 				continue
 			}
 			c := mergeCheck{t, merged, []*Profile{p, q}, i == 1}
-			c.at(rng, Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386}), Caps: formSelector(rng).Caps, Kernel: KernelVersion{5, 4}})
+			c.at(rng, Target{Arch: pick(rng, []Arch{X86_64, ARM64, I386, syscalls.S390X, syscalls.MIPS}), Caps: formSelector(rng).Caps, Kernel: KernelVersion{5, 4}})
 		}
 	})
 }

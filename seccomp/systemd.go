@@ -299,27 +299,36 @@ func (u *unitReader) list(l *unitList, words []textWord, filter bool) error {
 		if w.text == "" {
 			continue
 		}
-		entry := unitEntry{line: w.line}
-		name, number, numbered := strings.Cut(w.text, ":")
-		switch {
-		case numbered && !filter:
-			return fmt.Errorf("%q: calls that are logged have no error number", w.text)
-		case numbered && !inverted:
-			return fmt.Errorf(`%q: only calls after "~" have an error number`, w.text)
-		case numbered && number == "kill":
-			entry.action, entry.has = KillProcess, true
-		case numbered:
-			action, err := numberedAction("errno", number)
-			if err != nil {
-				return err
-			}
-			entry.action, entry.has = action, true
+		name, entry, err := unitCall(w, inverted, filter)
+		if err != nil {
+			return err
 		}
 		if err := u.add(l, name, inverted, entry); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unitCall reads one word of a list: a call or group, after "~" of a filter
+// with an error number or "kill".
+func unitCall(w textWord, inverted, filter bool) (string, unitEntry, error) {
+	entry := unitEntry{line: w.line}
+	name, number, numbered := strings.Cut(w.text, ":")
+	switch {
+	case !numbered:
+		return name, entry, nil
+	case !filter:
+		return "", entry, fmt.Errorf("%q: calls that are logged have no error number", w.text)
+	case !inverted:
+		return "", entry, fmt.Errorf(`%q: only calls after "~" have an error number`, w.text)
+	}
+	entry.action, entry.has = KillProcess, true
+	var err error
+	if number != "kill" {
+		entry.action, err = numberedAction("errno", number)
+	}
+	return name, entry, err
 }
 
 // add adds a call or a group to a list, or removes it.
@@ -647,6 +656,9 @@ func (w *unitWriter) write(file string) error {
 		w.assign("SystemCallLog=~", w.names(func(a Action) bool { return a == Allow }))
 	} else {
 		w.assign("SystemCallLog=", w.names(func(a Action) bool { return a == Log }))
+	}
+	if !strings.Contains(w.b.String(), "=") {
+		w.b.WriteString("SystemCallFilter=\n") // nothing is refused, which must be said
 	}
 	return nil
 }

@@ -1,9 +1,12 @@
 package seccomp
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -305,4 +308,53 @@ func actions(p *Policy) []Action {
 		}
 	}
 	return list
+}
+
+// systemd itself reads what is written: it complains about nothing but calls
+// that are newer than it, which it answers by ENOSYS anyway.
+func TestSystemdVerifies(t *testing.T) {
+	tool, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skipf("no systemd to read it: %v", err)
+	}
+	dir := t.TempDir()
+	p := parseText(t, "p", `default errno EPERM
+arch x86
+allow read write openat close mmap clone socket connect fstat brk exit_group execve
+log mount
+errno EACCES mkdir
+kill-process kexec_load`)
+	data, err := p.Systemd(target(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Replace(string(data), "SystemCallFilter=~", "SystemCallFilter=~mkdirr ", 1)
+	for unit, want := range map[string]int{string(data): 0, broken: 1} {
+		path := filepath.Join(dir, "brig-test.service")
+		if err := os.WriteFile(path, []byte(unit+"ExecStart=/bin/true\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, _ := exec.Command(tool, "verify", path).CombinedOutput()
+		complaints := 0
+		for line := range strings.Lines(string(out)) {
+			if !strings.Contains(line, path) {
+				continue
+			}
+			_, name, unknown := strings.Cut(strings.TrimSpace(line), "Failed to parse system call, ignoring: ")
+			if !unknown || native(t, p, cmp.Or(knownNative(name), "reboot")) != Errno(38) {
+				complaints++
+			}
+		}
+		if complaints != want {
+			t.Errorf("%d complaints, want %d:\n%s\n%s", complaints, want, out, unit)
+		}
+	}
+}
+
+// knownNative returns name if x86-64 has the call, and else "".
+func knownNative(name string) string {
+	if _, ok := syscalls.Number(X86_64, name); ok {
+		return name
+	}
+	return ""
 }
