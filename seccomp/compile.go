@@ -124,11 +124,11 @@ func (c *compiler) x86(native, x32 *table) ref {
 	low, noCallTo := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
 	if native != nil {
 		low = c.search(native.segs, maxTests)
-		noCallTo = c.ret(c.unlisted(native.rules, noCall))
+		noCallTo = c.ret(c.policy.unlisted(native.rules, noCall))
 	}
 	high, last := c.ret(c.policy.OtherArch), c.ret(c.policy.OtherArch)
 	if x32 != nil {
-		high, last = c.x32(x32, low), c.ret(c.unlisted(x32.rules, noCall))
+		high, last = c.x32(x32, low), c.ret(c.policy.unlisted(x32.rules, noCall))
 	}
 	if last != noCallTo {
 		high = c.branch(bpf.Jeq, noCall, noCallTo, high)
@@ -194,11 +194,3 @@ func upTo(segs []segment, end uint32) []segment {
 }
 
 func (s segment) same(t segment) bool { return s.lo == t.lo && s.to == t.to }
-
-// unlisted returns the action for a number of a without rules that hold.
-func (c *compiler) unlisted(a *ArchRules, nr uint32) Action {
-	if a.newer(nr) {
-		return c.policy.Newer
-	}
-	return c.policy.Default
-}

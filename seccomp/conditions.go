@@ -9,7 +9,7 @@ import (
 
 // call makes the rules of a call whose arguments count.
 func (c *compiler) call(a *ArchRules, call *CallRules) ref {
-	to := c.ret(c.unlisted(a, call.Nr))
+	to := c.ret(c.policy.unlisted(a, call.Nr))
 	if c.plain {
 		for i := range slices.Backward(call.Rules) {
 			to = c.rule(a, &call.Rules[i], to)

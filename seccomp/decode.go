@@ -77,6 +77,14 @@ func (d *decoder) parse(data []byte) (node, error) {
 	if len(data) > maxProfile {
 		return node{}, d.failf(0, "", "larger than %d bytes", maxProfile)
 	}
+	if n, ok := scan(data); ok {
+		return n, nil
+	}
+	return d.decode(data)
+}
+
+// decode is parse for any text, with the library's decoder.
+func (d *decoder) decode(data []byte) (node, error) {
 	d.data, d.line = data, 1
 	d.json = json.NewDecoder(bytes.NewReader(data))
 	d.json.UseNumber()

@@ -201,6 +201,14 @@ func (a *ArchRules) newerUpTo(nr uint32) (last uint32, newer bool) {
 	return noCall, true
 }
 
+// unlisted returns the action for a number of a without rules that hold.
+func (p *Policy) unlisted(a *ArchRules, nr uint32) Action {
+	if a.newer(nr) {
+		return p.Newer
+	}
+	return p.Default
+}
+
 func (r *Rule) holds(args *[6]uint64) bool {
 	for _, c := range r.Args {
 		if !c.holds(args[c.Index]) {

@@ -62,13 +62,12 @@ func middle(segs []segment) int {
 // tree is the plan of a search: for the segments from i to j, at [i*n+j].
 type tree struct {
 	cost []uint32
-	cut  []int16  // the first segment of the upper half, or chained
+	cut  []int16  // the first segment of the upper half, if they are cut
+	link []bool   // they are a chain instead
 	sum  []uint32 // weight of the segments before i
 	run  []int16  // the last segment of the chain that starts at i
 	deep []uint8  // most tests of any value
 }
-
-const chained = -1
 
 // plan fills in the costs from short ranges to long ones. The best border of a
 // range lies between those of the ranges without its last and without its
@@ -78,6 +77,7 @@ func (t *tree) plan(segs []segment) {
 	n := len(segs)
 	t.cost = resize(t.cost, n*n)
 	t.cut = resize(t.cut, n*n)
+	t.link = resize(t.link, n*n)
 	t.sum = resize(t.sum, n+1)
 	t.run = resize(t.run, n)
 	t.deep = resize(t.deep, n*n)
@@ -97,12 +97,9 @@ func (t *tree) plan(segs []segment) {
 func (t *tree) best(segs []segment, i, j int, price uint32) {
 	n := len(segs)
 	best, at := uint32(1<<32-1), i+1
-	first, last := max(int(t.cut[i*n+j-1]), i+1), j
-	if upper := int(t.cut[(i+1)*n+j]); upper > i+1 {
-		last = min(upper, j)
-	}
+	first, last := max(int(t.cut[i*n+j-1]), i+1), max(int(t.cut[(i+1)*n+j]), i+1)
 	if first > last {
-		first = i + 1
+		first, last = last, first
 	}
 	for k := first; k <= last; k++ {
 		if cost := t.cost[i*n+k-1] + t.cost[k*n+j]; cost < best {
@@ -110,17 +107,14 @@ func (t *tree) best(segs []segment, i, j int, price uint32) {
 		}
 	}
 	best += t.sum[j+1] - t.sum[i] + price
+	deep := 1 + max(t.deep[i*n+at-1], t.deep[at*n+j])
+	link := false
 	if (j-i)%2 == 0 && j <= int(t.run[i]) {
 		if cost := t.chain(segs, i, j, price); cost <= best {
-			best, at = cost, chained
+			best, deep, link = cost, uint8((j-i)/2), true
 		}
 	}
-	t.cost[i*n+j], t.cut[i*n+j] = best, int16(at)
-	if at == chained {
-		t.deep[i*n+j] = uint8((j - i) / 2)
-	} else {
-		t.deep[i*n+j] = 1 + max(t.deep[i*n+at-1], t.deep[at*n+j])
-	}
+	t.cost[i*n+j], t.cut[i*n+j], t.deep[i*n+j], t.link[i*n+j] = best, int16(at), deep, link
 }
 
 // shallower returns the cheapest cut of the segments from i to j after which
@@ -186,11 +180,11 @@ func (c *compiler) grow(segs []segment, i, j, limit int) ref {
 		return segs[i].to
 	}
 	n := len(segs)
-	k := int(c.tree.cut[i*n+j])
+	k, link := int(c.tree.cut[i*n+j]), c.tree.link[i*n+j]
 	if int(c.tree.deep[i*n+j]) > limit {
-		k = c.tree.shallower(segs, i, j, limit)
+		k, link = c.tree.shallower(segs, i, j, limit), false
 	}
-	if k != chained {
+	if !link {
 		return c.branch(bpf.Jge, segs[k].lo, c.grow(segs, k, j, limit-1), c.grow(segs, i, k-1, limit-1))
 	}
 	order, count := chainOrder(segs, i, j)

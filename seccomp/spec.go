@@ -1,8 +1,6 @@
 package seccomp
 
 import (
-	"slices"
-
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -24,58 +22,70 @@ func (p *Policy) Spec() *bpf.Spec {
 
 // cases returns what is to be answered for the AUDIT_ARCH value of a.
 func (p *Policy) cases(a *ArchRules) []bpf.Case {
+	l := caseList{policy: p, cases: make([]bpf.Case, 0, 128)}
 	if a.Arch.Audit() != X86_64.Audit() {
-		return p.appendCases(make([]bpf.Case, 0, 2*len(a.Calls)+4), a, 0, noCall)
+		l.add(a, 0, noCall)
+		return l.cases
 	}
 	native, x32 := p.arch(X86_64), p.arch(X32)
-	cases := p.appendCases(nil, native, 0, syscalls.X32Bit-1)
-	cases = p.appendCases(cases, x32, syscalls.X32Bit, noCall-1)
-	return p.appendCases(cases, native, noCall, noCall)
+	l.add(native, 0, syscalls.X32Bit-1)
+	l.add(x32, syscalls.X32Bit, noCall-1)
+	l.add(native, noCall, noCall)
+	return l.cases
 }
 
-// appendCases appends those of the numbers from first to last, which are of a
-// or, if that is nil, of an ABI that is not listed.
-func (p *Policy) appendCases(cases []bpf.Case, a *ArchRules, first, last uint32) []bpf.Case {
+// caseList collects the cases of an AUDIT_ARCH value in the order of their
+// numbers.
+type caseList struct {
+	policy *Policy
+	cases  []bpf.Case
+}
+
+// append appends a case, unless the last one says the same.
+func (l *caseList) append(c bpf.Case) {
+	if n := len(l.cases); n > 0 && len(c.Rules) == 0 && len(l.cases[n-1].Rules) == 0 && l.cases[n-1].Else == c.Else {
+		return
+	}
+	l.cases = append(l.cases, c)
+}
+
+// add adds the cases of the numbers from first to last, which are of a or, if
+// that is nil, of an ABI that is not listed.
+func (l *caseList) add(a *ArchRules, first, last uint32) {
 	if a == nil {
-		return append(cases, bpf.Case{Lo: first, Else: uint32(p.OtherArch)})
+		l.append(bpf.Case{Lo: first, Else: uint32(l.policy.OtherArch)})
+		return
 	}
-	cases = slices.Grow(cases, 2*len(a.Calls)+4)
 	next := uint64(first) // the first number without a case
-	gap := func(end uint64) {
-		for next < end {
-			stop, newer := a.newerUpTo(uint32(next) &^ a.Arch.Bit())
-			c := bpf.Case{Lo: uint32(next), Else: uint32(p.Default)}
-			if newer {
-				c.Else = uint32(p.Newer)
-			}
-			cases = append(cases, c)
-			if stop == noCall {
-				break
-			}
-			next = uint64(stop|a.Arch.Bit()) + 1
-		}
-		next = end
-	}
 	for i := range a.Calls {
 		call := &a.Calls[i]
 		if call.Nr < first || call.Nr > last {
 			continue
 		}
-		gap(uint64(call.Nr))
-		c := bpf.Case{Lo: call.Nr, Else: uint32(p.Default)}
-		if a.newer(call.Nr) {
-			c.Else = uint32(p.Newer)
-		}
+		l.gap(a, next, uint64(call.Nr))
+		c := bpf.Case{Lo: call.Nr, Else: uint32(l.policy.unlisted(a, call.Nr))}
 		if action, ok := call.constant(); ok {
 			c.Else = uint32(action)
 		} else {
 			c.Rules = specRules(call.Rules)
 		}
-		cases = append(cases, c)
-		next++
+		l.append(c)
+		next = uint64(call.Nr) + 1
 	}
-	gap(uint64(last) + 1)
-	return cases
+	l.gap(a, next, uint64(last)+1)
+}
+
+// gap adds the cases of the numbers from next up to end, which have no rules.
+func (l *caseList) gap(a *ArchRules, next, end uint64) {
+	for next < end {
+		nr := uint32(next)
+		l.append(bpf.Case{Lo: nr, Else: uint32(l.policy.unlisted(a, nr))})
+		stop, _ := a.newerUpTo(nr &^ a.Arch.Bit())
+		if stop == noCall {
+			return
+		}
+		next = uint64(stop|a.Arch.Bit()) + 1
+	}
 }
 
 func specRules(rules []Rule) []bpf.Rule {

@@ -1,5 +1,7 @@
 package bpf
 
+import "math/bits"
+
 // interval is the words from lo to hi, both included.
 type interval struct{ lo, hi uint32 }
 
@@ -89,6 +91,8 @@ func (m *sets) refine(d domain, mask uint32, op uint16, k uint32, want bool) (do
 	switch {
 	case mask == 0:
 		return d, holds(op, 0, k) == want
+	case op == Jeq && mask != maxWord && bits.OnesCount32(^mask) <= maxFree:
+		d.in = m.points(d.in, mask, k, want)
 	case mask != maxWord:
 		if in, ok := m.pieces(d.in, mask, op, k, want); ok {
 			d.in = in
@@ -103,6 +107,40 @@ func (m *sets) refine(d domain, mask uint32, op uint16, k uint32, want bool) (do
 	}
 	_, ok := d.witness()
 	return d, ok
+}
+
+// maxFree is how many bits a masked word may leave open for its values to be
+// looked at one by one.
+const maxFree = 5
+
+// points returns the words of in that are k but for bits outside of mask, or
+// those that are not.
+func (m *sets) points(in []interval, mask, k uint32, want bool) []interval {
+	if k&^mask != 0 {
+		if want {
+			return nil
+		}
+		return in
+	}
+	found := m.grab(1 << maxFree)
+	// The subsets of the free bits, in the order of their values.
+	for free := uint32(0); ; {
+		w := k | free
+		if len(m.clip(in, w, w)) > 0 {
+			found = append(found, interval{w, w})
+		}
+		if free == ^mask {
+			break
+		}
+		free = ((free | mask) + 1) &^ mask
+	}
+	if want {
+		return found
+	}
+	for _, iv := range found {
+		in = m.without(in, iv.lo)
+	}
+	return in
 }
 
 // maxPieces is how many pieces of an interval are looked at one by one.
