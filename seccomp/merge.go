@@ -453,7 +453,12 @@ func (g *ruleGroup) compare(h *ruleGroup) int {
 	if always(g) == 0 {
 		return permissiveFirst(g.rules[0].action, h.rules[0].action)
 	}
-	return cmp.Compare(g.names[0], h.names[0])
+	return cmp.Or(cmp.Compare(g.names[0], h.names[0]), slices.CompareFunc(g.rules[0].args, h.rules[0].args, Condition.compare))
+}
+
+// compare orders conditions for people to read.
+func (c Condition) compare(d Condition) int {
+	return cmp.Or(cmp.Compare(c.Index, d.Index), cmp.Compare(c.Op, d.Op), cmp.Compare(c.Value, d.Value), cmp.Compare(c.ValueTwo, d.ValueTwo))
 }
 
 // tops returns for each ABI the highest slot of the calls that count for every
