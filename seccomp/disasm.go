@@ -26,7 +26,7 @@ func Disassemble(prog []bpf.Instruction, arch Arch) bpf.Style {
 }
 
 func disassemble(prog []bpf.Instruction, arch Arch) *disassembler {
-	d := &disassembler{prog: prog, states: make([]flowState, len(prog))}
+	d := &disassembler{prog: prog, states: make([]flowState, len(prog)), named: map[string]int{}}
 	d.style = bpf.Style{
 		BigEndian: ByteOrder(arch) == binary.BigEndian, Labels: make([]string, len(prog)), Comments: make([]string, len(prog)),
 	}
@@ -44,14 +44,13 @@ func disassemble(prog []bpf.Instruction, arch Arch) *disassembler {
 
 // nameAnswers names the answers that jumps lead to by their actions.
 func (d *disassembler) nameAnswers() {
-	seen := make(map[string]int)
 	for pc, in := range d.prog {
 		name := actionLabel(Action(in.K))
 		if in.Op != bpf.RetK || !d.states[pc].target || d.style.Labels[pc] != "" || name == "" {
 			continue
 		}
-		if seen[name]++; seen[name] > 1 {
-			name = fmt.Sprintf("%s_%d", name, seen[name])
+		if d.named[name]++; d.named[name] > 1 {
+			name = fmt.Sprintf("%s_%d", name, d.named[name])
 		}
 		d.style.Labels[pc] = name
 	}
@@ -78,6 +77,7 @@ type disassembler struct {
 	prog   []bpf.Instruction
 	style  bpf.Style
 	states []flowState // by instruction; of the ways seen so far
+	named  map[string]int
 }
 
 // flowState is what is known when the program is at an instruction.
@@ -179,7 +179,8 @@ func (d *disassembler) branch(pc int, skip uint32, s *flowState, calls []callRan
 	if to >= len(d.prog) || len(calls) == len(s.calls) || d.style.Labels[to] != "" {
 		return
 	}
-	if name := archLabel(calls); name != "" && !slices.Contains(d.style.Labels, name) {
+	if name := archLabel(calls); name != "" && d.named[name] == 0 {
+		d.named[name]++
 		d.style.Labels[to] = name
 	}
 }

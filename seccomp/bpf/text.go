@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -107,7 +106,10 @@ func (s Style) labels(prog []Instruction) []string {
 		}
 		return labels
 	}
-	copy(labels, s.Labels)
+	taken := make(map[string]bool)
+	for pc := range labels[:copy(labels, s.Labels)] {
+		taken[labels[pc]] = true
+	}
 	count := 0
 	for pc, needed := range targets(prog) {
 		if labels[pc] != "" || !needed {
@@ -116,7 +118,7 @@ func (s Style) labels(prog []Instruction) []string {
 		for {
 			count++
 			labels[pc] = fmt.Sprintf("L%d", count)
-			if !slices.Contains(s.Labels, labels[pc]) {
+			if !taken[labels[pc]] {
 				break
 			}
 		}
