@@ -74,21 +74,24 @@ func (a *app) seccompCompile(name string, o *compileOptions) error {
 	if name != defaultProfile {
 		a.printNotes(name, notes)
 	}
-	summary := seccomp.Summarize(policy, filter)
-	write := func(w io.Writer) error {
-		switch o.format {
-		case "text":
-			_, err = io.WriteString(w, seccomp.Disassemble(filter.Program, t.Arch).Format(filter.Program))
-		case "summary":
-			err = printFilterSummary(w, summary)
-		case "json":
-			err = printIndented(w, compiled{summary, rawInstructions(filter.Program)})
-		default:
-			_, err = w.Write(bpf.Encode(filter.Program, seccomp.ByteOrder(t.Arch)))
-		}
-		return err
+	return a.writeResult(o.output, o.format == "raw", func(w io.Writer) error {
+		return writeFilter(w, o.format, t.Arch, policy, filter)
+	})
+}
+
+// writeFilter writes a filter in one of compileFormats.
+func writeFilter(w io.Writer, format string, arch seccomp.Arch, policy *seccomp.Policy, f *seccomp.Filter) (err error) {
+	switch format {
+	case "text":
+		_, err = io.WriteString(w, seccomp.Disassemble(f.Program, arch).Format(f.Program))
+	case "summary":
+		err = printFilterSummary(w, seccomp.Summarize(policy, f))
+	case "json":
+		err = printIndented(w, compiled{seccomp.Summarize(policy, f), rawInstructions(f.Program)})
+	default:
+		_, err = w.Write(bpf.Encode(f.Program, seccomp.ByteOrder(arch)))
 	}
-	return a.writeResult(o.output, o.format == "raw", write)
+	return err
 }
 
 // compiled is the JSON of a compiled filter.
