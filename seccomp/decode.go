@@ -285,6 +285,25 @@ func (d *decoder) each(read func(n node, path string) error) func(node, string) 
 	}
 }
 
+// texts reads a list of strings and hands them to set. Profiles have long ones:
+// the path of an item is made only where it is needed.
+func (d *decoder) texts(set func(string) error) func(node, string) error {
+	return func(n node, path string) error {
+		if n.kind != '[' {
+			return d.wrongKind(n, path, "a list")
+		}
+		for i, v := range n.items {
+			if v.kind != '"' {
+				return d.wrongKind(v, item(path, i), "a string")
+			}
+			if err := set(v.text); err != nil {
+				return d.fail(v.line, item(path, i), err)
+			}
+		}
+		return nil
+	}
+}
+
 // text reads a string and hands it to set.
 func (d *decoder) text(set func(string) error) func(node, string) error {
 	return func(n node, path string) error {
@@ -309,11 +328,11 @@ func parsed[T any](d *decoder, to *T, parse func(string) (T, error)) func(node, 
 
 // appended reads a list of strings through parse.
 func appended[T any](d *decoder, to *[]T, parse func(string) (T, error)) func(node, string) error {
-	return d.each(d.text(func(s string) error {
+	return d.texts(func(s string) error {
 		v, err := parse(s)
 		*to = append(*to, v)
 		return err
-	}))
+	})
 }
 
 func (d *decoder) number(to *uint64) func(node, string) error {
@@ -338,11 +357,11 @@ func (d *decoder) profile(n node, p *Profile) error {
 		{"defaultErrno", d.string(&e.name)},
 		{"archMap", d.each(func(n node, path string) error { return d.archFamily(n, path, p) })},
 		{"architectures", appended(d, &p.Architectures, syscalls.ParseArch)},
-		{"flags", d.each(d.text(func(s string) error {
+		{"flags", d.texts(func(s string) error {
 			flag, err := parseFlag(s)
 			p.Flags |= flag
 			return err
-		}))},
+		})},
 		{"listenerPath", d.string(&p.ListenerPath)},
 		{"listenerMetadata", d.string(&p.ListenerMetadata)},
 		{"syscalls", d.each(func(n node, path string) error { return d.rule(n, path, p) })},
@@ -430,7 +449,7 @@ func (d *decoder) rule(n node, path string, p *Profile) error {
 	var listed bool
 	lines, err := d.fields(n, path, []field{
 		{"name", d.text(func(s string) error { name = s; return r.addName(s) })},
-		{"names", func(n node, path string) error { listed = true; return d.each(d.text(r.addName))(n, path) }},
+		{"names", func(n node, path string) error { listed = true; return d.texts(r.addName)(n, path) }},
 		{"action", parsed(d, &r.Action, parseAction)},
 		{"errnoRet", d.number(&e.ret)},
 		{"errno", d.string(&e.name)},
@@ -454,6 +473,11 @@ func (d *decoder) rule(n node, path string, p *Profile) error {
 	e.keyRet, e.keyName, e.lines = "errnoRet", "errno", lines
 	if r.Action, err = d.errno(&e, path, r.Action); err != nil {
 		return err
+	}
+	for i, c := range r.Args {
+		if err := r.possible(c); err != nil {
+			return d.fail(lines["args"], item(join(path, "args"), i), err)
+		}
 	}
 	p.Syscalls = append(p.Syscalls, r)
 	return nil
@@ -489,11 +513,11 @@ func (d *decoder) condition(n node, path string, r *SyscallRule) error {
 
 func (d *decoder) selector(n node, path string, s *Selector) error {
 	_, err := d.fields(n, path, []field{
-		{"caps", d.each(d.text(func(name string) error {
+		{"caps", d.texts(func(name string) error {
 			c, err := parseCap(name)
 			s.Caps = s.Caps.Add(c)
 			return err
-		}))},
+		})},
 		{"arches", appended(d, &s.Arches, syscalls.ParseShort)},
 		{"minKernel", d.text(func(text string) (err error) {
 			if text != "" {

@@ -40,7 +40,7 @@ var formActions = []Action{Allow, Allow, Allow, Log, Errno(1), Errno(38), Errno(
 
 var formArches = []Arch{X86_64, I386, X32, ARM, ARM64, syscalls.RISCV64, syscalls.S390, syscalls.S390X, syscalls.PARISC, syscalls.MIPSEL64N32}
 
-func formCondition(rng *rand.Rand) Condition {
+func formCondition(rng *rand.Rand, r *SyscallRule) Condition {
 	for {
 		c := Condition{Index: uint8(rng.IntN(6)), Op: Op(rng.IntN(len(opNames))), Value: uint64(rng.IntN(20))}
 		switch rng.IntN(4) {
@@ -54,7 +54,7 @@ func formCondition(rng *rand.Rand) Condition {
 		if c.Op == MaskedEQ {
 			c.ValueTwo = c.Value & rng.Uint64()
 		}
-		if c.validate() == nil {
+		if c.validate() == nil && r.possible(c) == nil {
 			return c
 		}
 	}
@@ -103,7 +103,7 @@ func formProfile(rng *rand.Rand) *Profile {
 		}
 		r.Names = append(some(rng, formNames, 25), pick(rng, formNames))
 		for range rng.IntN(4) {
-			r.Args = append(r.Args, formCondition(rng))
+			r.Args = append(r.Args, formCondition(rng, &r))
 		}
 		p.Syscalls = append(p.Syscalls, r)
 	}

@@ -107,10 +107,13 @@ func mergeProfile(rng *rand.Rand, d Action, conditions bool) *Profile {
 			r.Includes, r.Excludes = formSelector(rng), formSelector(rng)
 		}
 		for conditions && len(r.Args) < 3 && rng.IntN(2) == 0 {
-			c := formCondition(rng)
+			c := formCondition(rng, &r)
 			c.Index = uint8(rng.IntN(3))
 			if rng.IntN(2) == 0 {
 				c.Value, c.Op, c.ValueTwo = uint64(rng.IntN(4)), EQ, 0
+			}
+			if r.possible(c) != nil {
+				continue
 			}
 			r.Args = append(r.Args, c)
 		}
@@ -287,7 +290,7 @@ func TestConditionPairs(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 16))
 	implied, excluded := 0, 0
 	for range 60_000 {
-		c, d := formCondition(rng), formCondition(rng)
+		c, d := formCondition(rng, new(SyscallRule)), formCondition(rng, new(SyscallRule))
 		if rng.IntN(2) == 0 {
 			d.Value = c.Value + uint64(rng.IntN(3)) - 1
 		}

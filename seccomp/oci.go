@@ -118,6 +118,9 @@ func (p *Profile) fromOCIRule(call *specs.LinuxSyscall, i int) (r SyscallRule, e
 		if err := c.validate(); err != nil {
 			return fail(item("args", j), err)
 		}
+		if err := r.possible(c); err != nil {
+			return fail(item("args", j), err)
+		}
 		r.Args = append(r.Args, c)
 	}
 	return r, nil

@@ -187,6 +187,50 @@ func (c Condition) validate() error {
 	return nil
 }
 
+// possible fails if a condition holds for no argument of some call of the rule,
+// since its value has bits that the kernel does not read, on any architecture.
+func (r *SyscallRule) possible(c Condition) error {
+	for i, name := range r.Names {
+		call, ok := r.call(i)
+		if !ok {
+			continue
+		}
+		c := c
+		c.Bits = widest(call, int(c.Index))
+		if c.Bits == 0 {
+			continue
+		}
+		if c = c.cut(); c.never() {
+			return fmt.Errorf("never holds: the kernel reads %d bits of argument %d of %s", c.Bits, c.Index, name)
+		}
+	}
+	return nil
+}
+
+// never reports whether a condition that was cut to its width holds for no
+// argument.
+func (c Condition) never() bool {
+	switch top := c.bits(); c.Op {
+	case EQ, GE:
+		return c.Value > top
+	case GT:
+		return c.Value >= top
+	case MaskedEQ:
+		return c.ValueTwo > top
+	}
+	return false
+}
+
+// widest returns how many bits of an argument the kernel reads at most.
+func widest(call syscalls.Call, index int) (bits uint8) {
+	for a := Arch(0); a < maxArchs; a++ {
+		if _, ok := call.Slot(a); ok {
+			bits = max(bits, call.Width(a, index))
+		}
+	}
+	return bits
+}
+
 // withData returns the action with the number n, or with its default if n is
 // nil, after checking that it may have one.
 func (a Action) withData(n *uint64) (Action, error) {

@@ -579,7 +579,11 @@ func (c *textClause) conditions(r *SyscallRule) (split bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if err := cond.validate(); err != nil {
+		err = cond.validate()
+		if err == nil {
+			err = r.possible(cond)
+		}
+		if err != nil {
 			return false, c.t.fail(line, "arg%d: %w", cond.Index, err)
 		}
 		r.Args = append(r.Args, cond)
