@@ -90,7 +90,9 @@ func (m *sets) refine(d domain, mask uint32, op uint16, k uint32, want bool) (do
 	}
 	switch {
 	case mask == 0:
-		return d, holds(op, 0, k) == want
+		if holds(op, 0, k) != want {
+			return domain{}, false
+		}
 	case op == Jeq && mask != maxWord && bits.OnesCount32(^mask) <= maxFree:
 		d.in = m.points(d.in, mask, k, want)
 	case mask != maxWord:
@@ -212,7 +214,7 @@ func (m *sets) outcomes(d domain, mask uint32, op uint16, k uint32) (yes, no boo
 		yes = holds(op, 0, k)
 		return yes, !yes
 	}
-	if mask != maxWord || d.masked != nil {
+	if mask != maxWord || d.masked != nil || op == Jset {
 		_, yes = m.refine(d, mask, op, k, true)
 		_, no = m.refine(d, mask, op, k, false)
 		return yes, no
