@@ -12,6 +12,7 @@ type Difference struct {
 	FirstNr   uint32 // the numbers of the set are from FirstNr
 	LastNr    uint32 // to LastNr
 	Want, Got uint32
+	Where     []Known // what the arguments are; none for all
 }
 
 func (d *Difference) Error() string {
@@ -429,7 +430,7 @@ func (p *prover) differ(s *state, want, got uint32) bool {
 	if p.trying > 0 {
 		return false
 	}
-	d := &Difference{Want: want, Got: got, Example: s.example(), FirstNr: s.words[wordNr].in[0].lo}
+	d := &Difference{Want: want, Got: got, Example: s.example(), FirstNr: s.words[wordNr].in[0].lo, Where: s.where()}
 	d.LastNr = s.words[wordNr].in[len(s.words[wordNr].in)-1].hi
 	if s.fuzzy {
 		real, err := Run(p.prog, &d.Example)
