@@ -24,6 +24,7 @@ func seccompCommands() []func(*app) *cobra.Command {
 		newSeccompExplain,
 		newSeccompSim,
 		newSeccompShow,
+		newSeccompCheck,
 		newSeccompDiff,
 		newSeccompMerge, newSeccompFromJSON, newSeccompToJSON,
 	}
