@@ -10,6 +10,7 @@ import (
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/seccomp"
+	"github.com/brig-run/brig/seccomp/bpf"
 )
 
 // profileFile is the copy of the user's seccomp profile in a container's
@@ -27,7 +28,7 @@ func readProfile(s spec.Seccomp) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--security-opt seccomp: read the profile: %w", err)
 	}
-	if _, err := seccomp.ParseProfile(s.Path, b); err != nil {
+	if _, _, err := seccomp.ParseAny(s.Path, b); err != nil {
 		return nil, fmt.Errorf("--security-opt seccomp: %w", err)
 	}
 	return b, nil
@@ -37,13 +38,42 @@ func readProfile(s spec.Seccomp) ([]byte, error) {
 // and only if the user said unconfined. The warnings are of rules that have no
 // effect.
 func (c *Container) filter(r *spec.Result) (_ *runtime.Filter, warnings []string, err error) {
-	profile, err := c.profile(r.Seccomp)
-	if err != nil || profile == nil {
-		return nil, nil, err
+	if r.Seccomp.Mode == spec.SeccompUnconfined {
+		return nil, nil, nil
+	}
+	var text []byte
+	if r.Seccomp.Mode == spec.SeccompFile {
+		if text, err = os.ReadFile(c.file(profileFile)); err != nil {
+			return nil, nil, fmt.Errorf("read the container's seccomp profile: %w", err)
+		}
 	}
 	target, err := seccomp.Here(r.Capabilities)
 	if err != nil {
 		return nil, nil, err
+	}
+	key, ok := newFilterKey(r.Seccomp, text, target)
+	if ok {
+		if f, warnings := c.engine.cachedFilter(&key); f != nil {
+			return f, warnings, nil
+		}
+	}
+	f, warnings, err := compile(r.Seccomp, text, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok {
+		c.engine.cacheFilter(&key, f, warnings)
+	}
+	return runtimeFilter(f.Program, uint(f.Flags)), warnings, nil
+}
+
+// compile makes the filter of a profile.
+func compile(s spec.Seccomp, text []byte, target seccomp.Target) (_ *seccomp.Filter, warnings []string, err error) {
+	profile := seccomp.Default()
+	if s.Mode == spec.SeccompFile {
+		if profile, _, err = seccomp.ParseAny(s.Path, text); err != nil {
+			return nil, nil, err
+		}
 	}
 	policy, notes, err := profile.Resolve(target)
 	if err != nil {
@@ -59,28 +89,19 @@ func (c *Container) filter(r *spec.Result) (_ *runtime.Filter, warnings []string
 	if f.Notify {
 		return nil, nil, errors.New("the seccomp profile uses SCMP_ACT_NOTIFY, for which nobody would listen here; use another action, such as SCMP_ACT_ERRNO")
 	}
-	out := &runtime.Filter{Flags: uint(f.Flags), Program: make([]unix.SockFilter, len(f.Program))}
-	for i, in := range f.Program {
-		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
-	}
 	for _, n := range notes {
 		if n.Kind == seccomp.NoteShadowed {
 			warnings = append(warnings, "seccomp profile: "+n.String())
 		}
 	}
-	return out, warnings, nil
+	return f, warnings, nil
 }
 
-func (c *Container) profile(s spec.Seccomp) (*seccomp.Profile, error) {
-	switch s.Mode {
-	case spec.SeccompUnconfined:
-		return nil, nil
-	case spec.SeccompFile:
-		b, err := os.ReadFile(c.file(profileFile))
-		if err != nil {
-			return nil, fmt.Errorf("read the container's seccomp profile: %w", err)
-		}
-		return seccomp.ParseProfile(s.Path, b)
+// runtimeFilter returns a program as the runtime takes it.
+func runtimeFilter(prog []bpf.Instruction, flags uint) *runtime.Filter {
+	out := &runtime.Filter{Flags: flags, Program: make([]unix.SockFilter, len(prog))}
+	for i, in := range prog {
+		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
 	}
-	return seccomp.Default(), nil
+	return out
 }
