@@ -188,6 +188,9 @@ func TestDefaultProfileAgreesWithLibseccomp(t *testing.T) {
 			theirs := peerPrograms(t, []*Profile{p}, target(caps))[0]
 			ours := likePeer(t, p, target(caps))
 			n := comparePeer(t, ours, theirs, rand.New(rand.NewPCG(12, 12)), nil)
+			if d := provePeer(t, ours, theirs); d != nil {
+				t.Errorf("%v, where %v", d, d.Where)
+			}
 			f, err := Compile(ours)
 			if err != nil {
 				t.Fatal(err)
@@ -207,6 +210,9 @@ func TestDefaultProfileForARMAgreesWithLibseccomp(t *testing.T) {
 		t.Fatalf("ABIs %v", ours.Archs)
 	}
 	comparePeer(t, ours, theirs, rand.New(rand.NewPCG(15, 15)), nil)
+	if d := provePeer(t, ours, theirs); d != nil {
+		t.Errorf("%v, where %v", d, d.Where)
+	}
 	checkFilter(t, ours, 15)
 	for _, nr := range []uint32{0xf0001, 0xf0002, 0xf0005, 0xf0006, 0xf0007, 0xf0000} {
 		d := &bpf.Data{Nr: nr, Arch: ARM.Audit()}
@@ -254,6 +260,35 @@ func comparePeer(t *testing.T, ours *Policy, theirs []bpf.Instruction, rng *rand
 	return n
 }
 
+// provePeer proves that libseccomp's program is the policy's too, for all
+// numbers of calls and all arguments, and returns a difference if it is not.
+func provePeer(t *testing.T, ours *Policy, theirs []bpf.Instruction) (found *bpf.Difference) {
+	t.Helper()
+	err := bpf.Differences(theirs, ours.Spec(), func(d *bpf.Difference) bool {
+		a := X86_64
+		for i := range ours.Archs {
+			if rules := ours.find(d.Example.Arch, d.FirstNr); rules == &ours.Archs[i] {
+				a = rules.Arch
+			}
+		}
+		for nr := d.FirstNr; nr <= d.LastNr; nr++ {
+			name, ok := syscalls.Name(a, nr)
+			if real, _ := syscalls.Number(a, name); ok && real == nr {
+				found = d
+				return false
+			}
+			if nr > a.Number(syscalls.MaxSlots) {
+				break
+			}
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
 // shape is a kind of random profile.
 type shape struct {
 	name    string
@@ -263,6 +298,10 @@ type shape struct {
 	narrow  bool // values below 2^31
 	maxArgs int  // of one rule, all different
 	ops     []Op
+	// faulty says that libseccomp 2.5 makes wrong programs of some: it shares
+	// a test that two rules have in common also where the register holds
+	// another argument than the one that the second rule means.
+	faulty bool
 }
 
 func (sh shape) profile(s source) *Profile {
@@ -318,20 +357,33 @@ func TestRandomProfilesAgreeWithLibseccomp(t *testing.T) {
 	for _, sh := range []shape{
 		{name: "one rule for each call", actions: 3, single: true, maxArgs: 3},
 		{name: "one rule for each call, three ABIs", archs: x86, actions: 3, single: true, narrow: true, maxArgs: 3},
-		{name: "equality, several arguments", archs: x86, actions: 1, narrow: true, maxArgs: 3, ops: []Op{EQ, MaskedEQ}},
-		{name: "equality of 64 bits", actions: 1, maxArgs: 3, ops: []Op{EQ, MaskedEQ}},
+		{name: "equality, several arguments", archs: x86, actions: 1, narrow: true, maxArgs: 3, ops: []Op{EQ, MaskedEQ}, faulty: true},
+		{name: "equality of 64 bits", actions: 1, maxArgs: 3, ops: []Op{EQ, MaskedEQ}, faulty: true},
 		{name: "equality and inequality", actions: 1, maxArgs: 1, ops: []Op{EQ, NE}},
 		{name: "order, narrow", actions: 1, narrow: true, maxArgs: 1},
 	} {
 		t.Run(sh.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(13, 13))
 			var profiles []*Profile
-			for range 150 {
+			for range 500 {
 				profiles = append(profiles, sh.profile(rng))
 			}
-			n := 0
+			n, faults := 0, 0
 			for i, theirs := range peerPrograms(t, profiles, target(0)) {
-				n += comparePeer(t, likePeer(t, profiles[i], target(0)), theirs, rng, nil)
+				policy := likePeer(t, profiles[i], target(0))
+				d := provePeer(t, policy, theirs)
+				switch {
+				case d == nil:
+					n += comparePeer(t, policy, theirs, rng, nil)
+				case sh.faulty:
+					faults++
+					t.Logf("%v, where %v", d, d.Where)
+				default:
+					t.Fatalf("%v, where %v\n%s", d, d.Where, bpf.Format(theirs))
+				}
+			}
+			if faults > 10 {
+				t.Errorf("%d of them", faults)
 			}
 			t.Logf("%d calls of %d profiles agree", n, len(profiles))
 		})
