@@ -218,6 +218,7 @@ func (c *checker) fateOf(i int, rules []seccomp.Rule, rest seccomp.Action) fate 
 		}
 	}
 	f.by = slices.DeleteFunc(f.by, func(b int) bool { return b == i })
+	slices.Sort(f.by)
 	switch {
 	case !found, f.kind == covered && len(f.by) == 0: // never-holds tells of the latter
 		return fate{}
@@ -248,11 +249,12 @@ func coveredBy(rules []seccomp.Rule, rule seccomp.Rule) (by []int, ok bool) {
 // needless reports whether all would be the same without the rules of index i,
 // and which others then decide.
 func needless(rules []seccomp.Rule, i int, rest seccomp.Action) (by []int, ok bool) {
-	// Rules that never decide cannot stand in for another.
 	var without []seccomp.Rule
+	var dead []bool // these never decide as it is, and are told of themselves
 	for at, r := range rules {
-		if _, dead := coveredBy(rules[:at], r); r.Index != i && !dead {
-			without = append(without, r)
+		if r.Index != i {
+			_, covered := coveredBy(rules[:at], r)
+			without, dead = append(without, r), append(dead, covered)
 		}
 	}
 	w := walker{left: maxSteps}
@@ -265,9 +267,10 @@ func needless(rules []seccomp.Rule, i int, rest seccomp.Action) (by []int, ok bo
 				return rest == rules[k].Action
 			}
 			by = appendNew(by, without[m].Index)
-			return without[m].Action == rules[k].Action
+			return without[m].Action == rules[k].Action && !dead[m]
 		})
 	})
+	slices.Sort(by)
 	return by, ok && len(by) > 0
 }
 

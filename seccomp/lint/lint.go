@@ -136,7 +136,7 @@ func (c *checker) add(f Finding) {
 	if f.Rule >= 0 {
 		f.Line = c.profile.Syscalls[f.Rule].Line
 	}
-	if len(f.Archs) == len(c.policy.Archs) {
+	if !slices.ContainsFunc(c.policy.Archs, func(a seccomp.ArchRules) bool { return !slices.Contains(f.Archs, a.Arch.Short()) }) {
 		f.Archs = nil
 	}
 	c.found = append(c.found, f)
@@ -323,6 +323,14 @@ func join(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), len(names)-maxListed)
+}
+
+// on names ABIs in a message, unless the native one is among them.
+func (c *checker) on(archs []string) string {
+	if len(archs) == 0 || slices.Contains(archs, c.native().Short()) {
+		return ""
+	}
+	return "on " + join(archs) + ", "
 }
 
 // item names a rule in a message.

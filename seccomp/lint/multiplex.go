@@ -136,8 +136,8 @@ func (c *checker) addHole(h hole) {
 			h.through, join(h.archs), h.does, join(h.names), h.other)
 		f.Fix = fmt.Sprintf("remove %s from the rule: the rules for the single calls cover it then", h.through)
 	} else {
-		f.Message = fmt.Sprintf("runtimes that use libseccomp allow %s for %s through %s with all arguments, for they drop the conditions there; Brig gives %v, since no filter sees these arguments",
-			join(h.names), join(h.archs), h.through, h.other)
+		f.Message = fmt.Sprintf("under runtimes that use libseccomp, programs for %s can make %s through %s with other arguments: these replace a condition on arg0 there, and look for others in registers that the program may fill; Brig gives %v, since no filter sees the arguments",
+			join(h.archs), join(h.names), h.through, h.other)
 		f.Fix = fmt.Sprintf("for other runtimes, add a rule for %s, or leave %s out of the architectures", h.through, join(h.archs))
 	}
 	c.add(f)

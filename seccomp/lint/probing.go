@@ -36,7 +36,7 @@ var probes = [...]probe{
 }
 
 // probed reports whether a call is in the list of probes.
-func (c *checker) probed(name string) bool {
+func probed(name string) bool {
 	for _, p := range probes {
 		if p.call == name {
 			return true
@@ -75,10 +75,11 @@ func (c *checker) refused(a seccomp.Arch, name string) (seccomp.Action, int, boo
 const fixProbe = `give %s SCMP_ACT_ERRNO with "errnoRet": 38 (ENOSYS), or allow %s`
 
 func (c *checker) addProbe(p probe, a seccomp.Arch, action seccomp.Action, rule int) {
-	text := fmt.Sprintf("%s gets %v, not ENOSYS, which a kernel without it gives and at which programs fall back: %s", p.call, action, p.who)
+	on := c.on([]string{a.Short()})
+	text := fmt.Sprintf("%s%s gets %v, not ENOSYS, which a kernel without it gives and at which programs fall back: %s", on, p.call, action, p.who)
 	severity := p.severity
 	if kills(action) {
-		text = fmt.Sprintf("%s gets %v, where programs would fall back at ENOSYS: those that try it are killed", p.call, action)
+		text = fmt.Sprintf("%s%s gets %v, where programs would fall back at ENOSYS: those that try it are killed", on, p.call, action)
 		severity = Warning
 	}
 	c.add(Finding{Code: "probing-errno", Severity: severity, Rule: rule, Names: []string{p.call}, Archs: []string{a.Short()},

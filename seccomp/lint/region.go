@@ -1,6 +1,10 @@
 package lint
 
-import "github.com/brig-run/brig/seccomp"
+import (
+	"slices"
+
+	"github.com/brig-run/brig/seccomp"
+)
 
 // A limb is 16 bits of an argument: those x from lo to hi with x&mask == val.
 // Conditions look at the low 16, 32 or 64 bits of an argument, so limbs can say
@@ -185,6 +189,7 @@ func order(c seccomp.Condition, v uint64, above bool) [][]cut {
 		}
 		equal = append(equal[:len(equal):len(equal)], cut{at(c, k), limb{lo: d, hi: d}})
 	}
+	slices.Reverse(list) // examples come from the first piece: those near v read best
 	return list
 }
 

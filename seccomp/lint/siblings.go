@@ -140,14 +140,26 @@ func (c *checker) siblings() {
 	}
 	for _, f := range list {
 		finding := Finding{Code: "missing-sibling", Severity: Warning, Rule: f.rule, Names: append([]string{f.call}, f.same...), Archs: f.archs,
-			Message: fmt.Sprintf("%s is denied, but %s %s, which can do the same", f.call, join(f.same), verb(len(f.same), "is not", "are not")),
-			Fix:     "deny " + join(f.same) + " too"}
+			Message: fmt.Sprintf("%s%s is denied, but %s %s, with which the same can be done, wholly or in part", c.on(f.archs), f.call, join(f.same), verb(len(f.same), "is not", "are not")),
+			Fix:     siblingFix(f.call, f.same)}
 		if f.plain {
-			finding.Message = fmt.Sprintf("%s is restricted by its arguments, but %s is allowed, and has them in memory where no filter sees them", f.call, join(f.same))
+			finding.Message = fmt.Sprintf("%s%s is restricted by its arguments, but %s is allowed, and has them in memory where no filter sees them", c.on(f.archs), f.call, join(f.same))
 			finding.Fix = fmt.Sprintf("give %s SCMP_ACT_ERRNO with errnoRet 38 (ENOSYS), so that programs fall back to %s", join(f.same), f.call)
 		}
 		c.add(finding)
 	}
+}
+
+// siblingFix says what to do about siblings that are let through.
+func siblingFix(call string, same []string) string {
+	if call == "unshare" {
+		return `deny the flags of new namespaces for clone too (arg0 & 0x7e020000, arg1 on s390), and give clone3 "errnoRet": 38 (ENOSYS)`
+	}
+	fix := "deny " + join(same) + " too"
+	if tried := slices.DeleteFunc(slices.Clone(same), func(name string) bool { return !probed(name) }); len(tried) > 0 {
+		fix += fmt.Sprintf(`, %s with "errnoRet": 38 (ENOSYS), at which programs fall back`, join(tried))
+	}
+	return fix
 }
 
 // siblingsOn returns the siblings of all calls of an ABI that rules are for.
@@ -284,17 +296,17 @@ func (c *checker) newerSiblings() {
 			bears = append(bears, n.call)
 			continue
 		}
-		if c.probed(n.call) {
+		if probed(n.call) {
 			continue // probing tells
 		}
-		what := "and may fail"
+		what := "programs may fail"
 		if kills(action) {
-			what = "and is killed"
+			what = "programs are killed for it"
 		} else if !n.without {
-			what = "and has no other way"
+			what = "they have no other way"
 		}
 		c.add(Finding{Code: "missing-sibling", Severity: Info, Rule: -1, Names: []string{n.call},
-			Message: fmt.Sprintf("%s gets %v, though %s is allowed: %s calls it, %s", n.call, action, c.firstAllowed(a, n.old), n.who, what),
+			Message: fmt.Sprintf("%s gets %v, though %s is allowed: it is called by %s, and %s", n.call, action, c.firstAllowed(a, n.old), n.who, what),
 			Fix:     "allow it"})
 	}
 	if len(bears) > 0 {

@@ -14,10 +14,11 @@ type need struct {
 	why   string
 }
 
-// needs returns what the first program of a container needs to start, if it is
-// linked dynamically: the filter is loaded before its execve.
+// needs returns what the first program of a container needs to run, if it is
+// linked dynamically.
 func needs(a seccomp.Arch) []need {
 	list := []need{
+		{[]string{"execve"}, "comes after the filter is loaded"},
 		{[]string{"mmap", "mmap2"}, "maps the program's libraries"},
 		{[]string{"openat", "open"}, "opens its libraries"},
 		{[]string{"read"}, "reads their headers"},
@@ -46,22 +47,19 @@ func atStart() []string {
 // start finds profiles under which no program can start.
 func (c *checker) start() {
 	a := c.native()
-	if execve, ok := c.named(a, "execve"); ok && execve.blocked() {
-		nr, _ := syscalls.Number(a, "execve")
-		c.add(Finding{Code: "cannot-start", Severity: Error, Rule: c.decidedBy(a, nr, execve.strictest()), Names: []string{"execve"},
-			Message: fmt.Sprintf("execve gets %v, and a filter is loaded before the container's first execve: nothing can start", execve.strictest()),
-			Fix:     "allow execve"})
-		return
-	}
 	var names, why []string
 	for _, n := range needs(a) {
 		if c.noneOf(a, n.calls) {
-			names, why = append(names, n.calls[0]), append(why, n.calls[0]+" "+n.why)
+			names, why = append(names, n.calls[0]), append(why, n.calls[0]+" ("+n.why+")")
 		}
 	}
 	if len(names) > 0 {
+		text := "no dynamically linked program can run"
+		if names[0] == "execve" {
+			text = "nothing can start"
+		}
 		c.add(Finding{Code: "cannot-start", Severity: Error, Rule: -1, Names: names,
-			Message: "no dynamically linked program can run: blocked are " + join(why), Fix: "allow " + join(names)})
+			Message: text + ": blocked are " + join(why), Fix: "allow " + join(names)})
 	}
 	c.kills(a, names)
 }

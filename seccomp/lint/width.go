@@ -144,15 +144,15 @@ func (c *checker) addEvaded(f widthFault, on []string) {
 		fix = "list what is allowed, not what is denied"
 	}
 	c.add(Finding{Code: "wide-compare", Severity: Warning, Rule: f.rule, Names: []string{f.name}, Archs: on,
-		Message: fmt.Sprintf("runtimes that use libseccomp (runc, crun, Docker, Podman) compare %d bits of arg%d, of which the kernel reads %d: there %s evades %v and gets %v; Brig compares as the kernel reads",
-			f.wide, f.arg, f.bits, callText(f), f.kernel, f.runtime),
+		Message: fmt.Sprintf("%sruntimes that use libseccomp (runc, crun, Docker, Podman) compare %d bits of arg%d, of which the kernel reads %d: there %s evades %v and gets %v; Brig compares as the kernel reads",
+			c.on(on), f.wide, f.arg, f.bits, callText(f), f.kernel, f.runtime),
 		Fix: fix})
 }
 
 func (c *checker) addRefused(f widthFault, on []string) {
 	c.add(Finding{Code: "wide-compare", Severity: Info, Rule: f.rule, Names: []string{f.name}, Archs: on,
-		Message: fmt.Sprintf("runtimes that use libseccomp compare %d bits of arg%d, of which the kernel reads %d: there %s, a negative int, gets %v, and not %v; Brig compares as the kernel reads",
-			f.wide, f.arg, f.bits, callText(f), f.runtime, f.kernel),
+		Message: fmt.Sprintf("%sruntimes that use libseccomp compare %d bits of arg%d, of which the kernel reads %d: there %s, a negative int, gets %v, and not %v; Brig compares as the kernel reads",
+			c.on(on), f.wide, f.arg, f.bits, callText(f), f.runtime, f.kernel),
 		Fix: fmt.Sprintf("for other runtimes, add a rule for the value extended to 64 bits, or use SCMP_CMP_MASKED_EQ with the mask %#x", ^uint64(0)>>(64-f.bits))})
 }
 
