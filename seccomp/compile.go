@@ -78,6 +78,8 @@ type compiler struct {
 	tree   tree
 	spans  []span // scratch space of the ranges of an argument
 	spare  []span
+
+	frequent [len(frequencies)]syscalls.Call // of frequencies, as far as they were found already
 }
 
 func (c *compiler) program() ref {

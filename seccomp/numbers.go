@@ -79,7 +79,10 @@ func (c *CallRules) constant() (Action, bool) {
 func (c *compiler) weigh(t *table) {
 	for i := range frequencies {
 		f := &frequencies[i]
-		nr, ok := syscalls.Number(t.rules.Arch, f.name)
+		if c.frequent[i] == 0 {
+			c.frequent[i], _ = syscalls.Find(f.name)
+		}
+		nr, ok := c.frequent[i].Number(t.rules.Arch)
 		if !ok {
 			continue
 		}

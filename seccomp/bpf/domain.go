@@ -96,6 +96,12 @@ func (m *sets) refine(d domain, mask uint32, op uint16, k uint32, want bool) (do
 	case op == Jeq && mask != maxWord && bits.OnesCount32(^mask) <= maxFree:
 		d.in = m.points(d.in, mask, k, want)
 	case mask != maxWord:
+		if had, known := d.masked.outcome(mask, op, k); known {
+			if had != want {
+				return domain{}, false
+			}
+			return d, true
+		}
 		if in, ok := m.pieces(d.in, mask, op, k, want); ok {
 			d.in = in
 			break
@@ -109,6 +115,16 @@ func (m *sets) refine(d domain, mask uint32, op uint16, k uint32, want bool) (do
 	}
 	_, ok := d.witness()
 	return d, ok
+}
+
+// outcome returns the outcome of a test that is in the list.
+func (t *maskedTest) outcome(mask uint32, op uint16, k uint32) (want, known bool) {
+	for ; t != nil; t = t.next {
+		if t.mask == mask && t.op == op && t.k == k {
+			return t.want, true
+		}
+	}
+	return false, false
 }
 
 // maxFree is how many bits a masked word may leave open for its values to be
