@@ -202,6 +202,9 @@ func TestFindings(t *testing.T) {
 		{"forms for 32 bits", "missing-sibling", rules(with32+denyList[1:], deny("setuid")), 0, []string{"on x86, setuid is denied, but setuid32 is not"}},
 		{"times of 64 bits", "missing-sibling", rules(denyList, deny("clock_settime settimeofday adjtimex clock_adjtime stime")), syscalls.ARM,
 			[]string{"settimeofday is denied, but clock_adjtime64, clock_settime64 are not", "adjtimex is denied, but clock_adjtime64 is not", "clock_settime is denied, but clock_adjtime64, clock_settime64 are not", "clock_adjtime is denied, but clock_adjtime64 is not"}},
+		{"denied in an allow list", "missing-sibling", rules(allowList, allow("kexec_file_load"), deny("kexec_load", errnoENOSYS)), 0, []string{"p:3: warning: missing-sibling: syscalls[1]: kexec_load is denied, but kexec_file_load is not"}},
+		{"left out of an allow list", "missing-sibling", rules(allowList, allow("kexec_file_load")), 0, nil},
+		{"made to fall back", "missing-sibling", rules(denyList, deny("fchmodat2 faccessat2 clone3", errnoENOSYS)), 0, nil},
 		{"siblings that are restricted too", "missing-sibling", rules(denyList, deny("ptrace process_vm_readv process_vm_writev pidfd_getfd")), 0, nil},
 
 		// missing-sibling: allow lists

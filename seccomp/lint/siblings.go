@@ -190,7 +190,8 @@ func (c *checker) restricts(a seccomp.Arch, nr uint32, partly bool) (rule int, o
 		}
 		return c.rules(a, nr)[0].Index, true
 	}
-	if !c.lenient() || !o.blocked() {
+	name, _ := syscalls.Name(a, nr)
+	if !o.blocked() || probed(name) && o.mildest() == enosys { // the latter is to make programs fall back
 		return -1, false
 	}
 	rule = c.decidedBy(a, nr, o.strictest())
@@ -312,8 +313,17 @@ func (c *checker) newerSiblings() {
 	if len(bears) > 0 {
 		c.add(Finding{Code: "missing-sibling", Severity: Info, Rule: -1, Names: bears,
 			Message: fmt.Sprintf("%s %s ENOSYS, though the older calls are allowed: programs fall back to these", join(bears), verb(len(bears), "gets", "get")),
-			Fix:     "allow them if they are to be used, but for clone3 and openat2, whose arguments no filter sees"})
+			Fix:     fallbackFix(bears)})
 	}
+}
+
+// fallbackFix says what to do about calls for which programs fall back.
+func fallbackFix(names []string) string {
+	unseen := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name != "clone3" && name != "openat2" })
+	if len(unseen) == 0 {
+		return "allow them if they are to be used"
+	}
+	return fmt.Sprintf("allow them if they are to be used; no filter sees the arguments of %s, which lie in memory", join(unseen))
 }
 
 // leftOut returns what happens to a newer call that no rule names. It is false
