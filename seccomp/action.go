@@ -262,3 +262,14 @@ func (f Flags) Names() []string {
 	}
 	return names
 }
+
+// All returns the names of all flags that are set, as the kernel has them.
+func (f Flags) All() []string {
+	names := []string{}
+	for _, entry := range flagNames {
+		if f&entry.flag != 0 {
+			names = append(names, flagPrefix+entry.name)
+		}
+	}
+	return names
+}

@@ -133,23 +133,10 @@ func (x *explainer) find(args []uint64) (err error) {
 func (x *explainer) decide(e *Explanation) {
 	d, depends := x.ask(x.policy)
 	e.Action, e.answer, e.Depends = d.Action.String(), d.Action, depends
-	e.By, e.Rule, e.Line = reasonName(d.Reason), d.Rule, x.line(d.Rule)
+	e.By, e.Rule, e.Line = d.Reason.String(), d.Rule, x.line(d.Rule)
 	if d.Reason == ByNewer {
 		e.Newest = x.newest()
 	}
-}
-
-// reasonName returns a reason as a word.
-func reasonName(r Reason) string {
-	switch r {
-	case ByRule:
-		return "rule"
-	case ByNewer:
-		return "newer"
-	case ByArch:
-		return "architecture"
-	}
-	return "default"
 }
 
 // ask returns the decision of a policy on the call. Depends is true if it

@@ -95,6 +95,19 @@ const (
 	ByArch                  // the ABI is not in the policy
 )
 
+// String returns "rule", "newer", "architecture" or "default".
+func (r Reason) String() string {
+	switch r {
+	case ByRule:
+		return "rule"
+	case ByNewer:
+		return "newer"
+	case ByArch:
+		return "architecture"
+	}
+	return "default"
+}
+
 // Decision is the answer of a policy to one call.
 type Decision struct {
 	Action Action

@@ -10,6 +10,7 @@ import (
 
 	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
+	"github.com/brig-run/brig/seccomp/inspect"
 )
 
 // compileOptions are the flags of brig seccomp compile.
@@ -83,11 +84,11 @@ func (a *app) seccompCompile(name string, o *compileOptions) error {
 func writeFilter(w io.Writer, format string, arch seccomp.Arch, policy *seccomp.Policy, f *seccomp.Filter) (err error) {
 	switch format {
 	case "text":
-		_, err = io.WriteString(w, seccomp.Disassemble(f.Program, arch).Format(f.Program))
+		_, err = io.WriteString(w, inspect.Disassemble(f.Program, arch).Format(f.Program))
 	case "summary":
-		err = printFilterSummary(w, seccomp.Summarize(policy, f))
+		err = printFilterSummary(w, inspect.Summarize(policy, f))
 	case "json":
-		err = printIndented(w, compiled{seccomp.Summarize(policy, f), rawInstructions(f.Program)})
+		err = printIndented(w, compiled{inspect.Summarize(policy, f), rawInstructions(f.Program)})
 	default:
 		_, err = w.Write(bpf.Encode(f.Program, seccomp.ByteOrder(arch)))
 	}
@@ -96,7 +97,7 @@ func writeFilter(w io.Writer, format string, arch seccomp.Arch, policy *seccomp.
 
 // compiled is the JSON of a compiled filter.
 type compiled struct {
-	seccomp.Summary
+	inspect.Summary
 	Program []rawInstruction `json:"program"`
 }
 
@@ -116,7 +117,7 @@ func rawInstructions(prog []bpf.Instruction) []rawInstruction {
 	return list
 }
 
-func printFilterSummary(w io.Writer, s seccomp.Summary) error {
+func printFilterSummary(w io.Writer, s inspect.Summary) error {
 	flags := "none"
 	if len(s.Flags) > 0 {
 		flags = strings.Join(s.Flags, " ")

@@ -14,6 +14,7 @@ import (
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
+	"github.com/brig-run/brig/seccomp/inspect"
 )
 
 // disasmOptions are the flags of brig seccomp disasm.
@@ -94,24 +95,24 @@ func (a *app) seccompDisasm(name string, o *disasmOptions) error {
 
 // filters reads the filters that an argument names. A file that is no valid
 // filter gives both what can be read of it and an error.
-func (a *app) filters(name string, arch seccomp.Arch) ([]seccomp.Live, error) {
+func (a *app) filters(name string, arch seccomp.Arch) ([]inspect.Live, error) {
 	var prog []bpf.Instruction
 	var err error
 	if name == "-" {
 		prog, err = a.readFilter(name, arch)
 	} else if pid, e := strconv.Atoi(name); e == nil {
 		return processFilters("process "+name, pid)
-	} else if prog, err = seccomp.LoadFilter(name, arch); errors.Is(err, os.ErrNotExist) && !strings.Contains(name, "/") && os.Geteuid() == 0 {
+	} else if prog, err = inspect.LoadFilter(name, arch); errors.Is(err, os.ErrNotExist) && !strings.Contains(name, "/") && os.Geteuid() == 0 {
 		return a.containerFilters(name)
 	}
 	if prog == nil {
 		return nil, err
 	}
-	return []seccomp.Live{{Program: prog}}, err
+	return []inspect.Live{{Program: prog}}, err
 }
 
-func processFilters(what string, pid int) ([]seccomp.Live, error) {
-	filters, err := seccomp.OfThread(pid)
+func processFilters(what string, pid int) ([]inspect.Live, error) {
+	filters, err := inspect.OfThread(pid)
 	if err == nil && len(filters) == 0 {
 		err = fmt.Errorf("%s has no seccomp filter", what)
 	}
@@ -119,7 +120,7 @@ func processFilters(what string, pid int) ([]seccomp.Live, error) {
 }
 
 // containerFilters reads the filters of a container's main process.
-func (a *app) containerFilters(name string) ([]seccomp.Live, error) {
+func (a *app) containerFilters(name string) ([]inspect.Live, error) {
 	c, err := a.container(name)
 	var missing *engine.NotFoundError
 	if errors.As(err, &missing) {
@@ -139,7 +140,7 @@ func (a *app) containerFilters(name string) ([]seccomp.Live, error) {
 }
 
 // printFilters prints the filters one after another.
-func (a *app) printFilters(filters []seccomp.Live, arch seccomp.Arch, raw bool) error {
+func (a *app) printFilters(filters []inspect.Live, arch seccomp.Arch, raw bool) error {
 	for i, f := range filters {
 		if len(filters) > 1 {
 			fmt.Fprintf(a.out, "; filter %d of %d, %s; %d instructions\n", i+1, len(filters), age(i, len(filters)), len(f.Program))
@@ -169,10 +170,10 @@ func filterStyle(prog []bpf.Instruction, arch seccomp.Arch, raw bool) bpf.Style 
 	if raw {
 		return bpf.Style{BigEndian: seccomp.ByteOrder(arch) == binary.BigEndian}
 	}
-	return seccomp.Disassemble(prog, arch)
+	return inspect.Disassemble(prog, arch)
 }
 
-func disassembleAll(filters []seccomp.Live, arch seccomp.Arch, raw bool, bad error) []disassembled {
+func disassembleAll(filters []inspect.Live, arch seccomp.Arch, raw bool, bad error) []disassembled {
 	list := make([]disassembled, 0, len(filters))
 	for _, f := range filters {
 		d := disassembled{Flags: f.Flags.All(), Instructions: []disassembledLine{}}

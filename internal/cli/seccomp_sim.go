@@ -10,6 +10,7 @@ import (
 
 	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
+	"github.com/brig-run/brig/seccomp/inspect"
 )
 
 // simOptions are the flags of brig seccomp sim.
@@ -77,16 +78,16 @@ func (a *app) seccompSim(words []string, o *simOptions) error {
 }
 
 // simulate runs the filter that the file is or that is made of the profile.
-func (a *app) simulate(name string, t seccomp.Target, d *bpf.Data, o *simOptions) (s *seccomp.Simulation, err error) {
-	if name == "-" || seccomp.IsFilterFile(name) {
+func (a *app) simulate(name string, t seccomp.Target, d *bpf.Data, o *simOptions) (s *inspect.Simulation, err error) {
+	if name == "-" || inspect.IsFilterFile(name) {
 		var prog []bpf.Instruction
 		if prog, err = a.readFilter(name, t.Arch); err == nil {
-			s, err = seccomp.Simulate(prog, d)
+			s, err = inspect.Simulate(prog, d)
 		}
 	} else {
 		var p *seccomp.Profile
 		if p, err = seccompProfile(name); err == nil {
-			s, err = p.Simulate(t, d)
+			s, err = inspect.SimulateProfile(p, t, d)
 		}
 	}
 	if s != nil && !o.trace {
@@ -98,9 +99,9 @@ func (a *app) simulate(name string, t seccomp.Target, d *bpf.Data, o *simOptions
 // readFilter reads a compiled filter from a file or standard input.
 func (a *app) readFilter(name string, arch seccomp.Arch) ([]bpf.Instruction, error) {
 	if name == "-" {
-		return seccomp.ReadFilter("standard input", a.in, arch)
+		return inspect.ReadFilter("standard input", a.in, arch)
 	}
-	return seccomp.LoadFilter(name, arch)
+	return inspect.LoadFilter(name, arch)
 }
 
 // callNumber reads the name or the number of a system call.
@@ -111,7 +112,7 @@ func callNumber(arch seccomp.Arch, word string) (uint32, error) {
 	return seccomp.CallNumber(arch, word)
 }
 
-func printSimulation(w io.Writer, s *seccomp.Simulation) {
+func printSimulation(w io.Writer, s *inspect.Simulation) {
 	for _, step := range s.Steps {
 		fmt.Fprintf(w, "%4d: %-28s a=%#x x=%#x\n", step.Index, step.Text, step.A, step.X)
 	}

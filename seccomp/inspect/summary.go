@@ -1,6 +1,7 @@
-package seccomp
+package inspect
 
 import (
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -26,9 +27,9 @@ type ArchSummary struct {
 }
 
 // Summarize returns the figures of the filter of a policy.
-func Summarize(p *Policy, f *Filter) Summary {
+func Summarize(p *seccomp.Policy, f *seccomp.Filter) Summary {
 	s := Summary{
-		Instructions: len(f.Program), Bytes: len(bpf.Encode(f.Program, ByteOrder(p.Archs[0].Arch))),
+		Instructions: len(f.Program), Bytes: len(bpf.Encode(f.Program, seccomp.ByteOrder(p.Archs[0].Arch))),
 		Flags: f.Flags.All(), Listener: f.Notify,
 	}
 	reach := reachable(f.Program, p.Archs[0].Arch)
@@ -40,17 +41,17 @@ func Summarize(p *Policy, f *Filter) Summary {
 	return s
 }
 
-func summarizeArch(p *Policy, f *Filter, a Arch) ArchSummary {
+func summarizeArch(p *seccomp.Policy, f *seccomp.Filter, a seccomp.Arch) ArchSummary {
 	s := ArchSummary{Arch: a.Short()}
 	for nr := range syscalls.All(a) {
 		action, constant := bpf.Constant(f.Program, a.Audit(), nr)
 		switch {
 		case !constant:
 			s.Conditional++
-		case Action(action) == Allow:
+		case seccomp.Action(action) == seccomp.Allow:
 			s.Cached++
 		}
-		if p.Access(a, nr) == Blocked {
+		if p.Access(a, nr) == seccomp.Blocked {
 			s.Blocked++
 		}
 		s.Depth = max(s.Depth, depth(f.Program, &bpf.Data{Nr: nr, Arch: a.Audit()}))
@@ -71,24 +72,13 @@ func depth(prog []bpf.Instruction, d *bpf.Data) int {
 }
 
 // reachable counts the instructions that a call of each ABI can reach.
-func reachable(prog []bpf.Instruction, native Arch) map[Arch]int {
+func reachable(prog []bpf.Instruction, native seccomp.Arch) map[seccomp.Arch]int {
 	d := disassemble(prog, native)
-	counts := make(map[Arch]int)
+	counts := make(map[seccomp.Arch]int)
 	for i := range d.states {
 		for _, c := range d.states[i].calls {
 			counts[c.arch]++
 		}
 	}
 	return counts
-}
-
-// All returns the names of all flags that are set, as the kernel has them.
-func (f Flags) All() []string {
-	names := []string{}
-	for _, entry := range flagNames {
-		if f&entry.flag != 0 {
-			names = append(names, flagPrefix+entry.name)
-		}
-	}
-	return names
 }

@@ -1,4 +1,4 @@
-package seccomp
+package inspect
 
 import (
 	"bufio"
@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -14,6 +15,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/seccomp"
+	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
 // processMode makes the test binary a child of one of the kinds below.
@@ -47,11 +52,26 @@ func targetThread() int {
 // however many wait.
 const counted = unix.Signal(40)
 
+// filterFor makes the filter of a profile that allows all but getpgid, for
+// this process.
+func filterFor(a seccomp.Action, flags seccomp.Flags) (*seccomp.Filter, error) {
+	target, err := seccomp.Here(capability.Default())
+	if err != nil {
+		return nil, err
+	}
+	p := &seccomp.Profile{DefaultAction: seccomp.Allow, Flags: flags, Syscalls: []seccomp.SyscallRule{{Names: []string{"getpgid"}, Action: a}}}
+	policy, _, err := p.Resolve(target)
+	if err != nil {
+		return nil, err
+	}
+	return seccomp.Compile(policy)
+}
+
 // heldFilters are those that loadHeld loads, the oldest first.
-func heldFilters() ([]*Filter, error) {
-	var list []*Filter
-	for i, flags := range []Flags{0, FlagLog, FlagSpecAllow} {
-		f, err := filterFor(Errno(uint16(10+i)), flags)
+func heldFilters() ([]*seccomp.Filter, error) {
+	var list []*seccomp.Filter
+	for i, flags := range []seccomp.Flags{0, seccomp.FlagLog, seccomp.FlagSpecAllow} {
+		f, err := filterFor(seccomp.Errno(uint16(10+i)), flags)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +111,7 @@ func readForever() error {
 }
 
 func readFiltered() error {
-	f, err := filterFor(Errno(1), FlagTSync)
+	f, err := filterFor(seccomp.Errno(1), seccomp.FlagTSync)
 	if err != nil {
 		return err
 	}
@@ -160,13 +180,20 @@ func (c *child) line() string {
 	return strings.TrimSpace(line)
 }
 
+func skipWithoutTable(t *testing.T) {
+	t.Helper()
+	if _, ok := syscalls.Native(); !ok {
+		t.Skip("no table of system calls for this architecture")
+	}
+}
+
 // held starts a process with three filters and returns the ID of its thread.
 func held(t *testing.T, env ...string) (*child, int) {
 	t.Helper()
 	skipWithoutTable(t)
-	program, err := build("held", "held.c")
-	if err != nil {
-		t.Fatal(err)
+	program := filepath.Join(t.TempDir(), "held")
+	if text, err := exec.Command("gcc", "-O1", "-Wall", "-Werror", "-o", program, "testdata/held.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
 	}
 	c := startChild(t, "held", append(env, heldProgram+"="+program)...)
 	tid, err := strconv.Atoi(c.line())
@@ -217,7 +244,7 @@ func TestOfThread(t *testing.T) {
 			t.Fatalf("%d filters, want %d", len(got), len(want))
 		}
 		for i := range want {
-			if !slices.Equal(got[i].Program, want[i].Program) || got[i].Flags != want[i].Flags&FlagLog {
+			if !slices.Equal(got[i].Program, want[i].Program) || got[i].Flags != want[i].Flags&seccomp.FlagLog {
 				t.Errorf("filter %d: %+v, want %+v", i, got[i], want[i])
 			}
 		}

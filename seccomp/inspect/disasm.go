@@ -1,4 +1,4 @@
-package seccomp
+package inspect
 
 import (
 	"encoding/binary"
@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -16,19 +17,19 @@ import (
 // and the names of actions beside its answers.
 //
 //	bpf.Format(prog)                            // plain
-//	seccomp.Disassemble(prog, arch).Format(prog)
+//	inspect.Disassemble(prog, arch).Format(prog)
 //
 // A number's name depends on the architecture, which is known where the
 // program has asked for it; a program that never does is taken to be for arch
 // alone. The program need not be valid.
-func Disassemble(prog []bpf.Instruction, arch Arch) bpf.Style {
+func Disassemble(prog []bpf.Instruction, arch seccomp.Arch) bpf.Style {
 	return disassemble(prog, arch).style
 }
 
-func disassemble(prog []bpf.Instruction, arch Arch) *disassembler {
+func disassemble(prog []bpf.Instruction, arch seccomp.Arch) *disassembler {
 	d := &disassembler{prog: prog, states: make([]flowState, len(prog)), named: map[string]int{}}
 	d.style = bpf.Style{
-		BigEndian: ByteOrder(arch) == binary.BigEndian, Labels: make([]string, len(prog)), Comments: make([]string, len(prog)),
+		BigEndian: seccomp.ByteOrder(arch) == binary.BigEndian, Labels: make([]string, len(prog)), Comments: make([]string, len(prog)),
 	}
 	d.enter(arch)
 	for pc := range prog {
@@ -45,7 +46,7 @@ func disassemble(prog []bpf.Instruction, arch Arch) *disassembler {
 // nameAnswers names the answers that jumps lead to by their actions.
 func (d *disassembler) nameAnswers() {
 	for pc, in := range d.prog {
-		name := actionLabel(Action(in.K))
+		name := actionLabel(seccomp.Action(in.K))
 		if in.Op != bpf.RetK || !d.states[pc].target || d.style.Labels[pc] != "" || name == "" {
 			continue
 		}
@@ -57,7 +58,7 @@ func (d *disassembler) nameAnswers() {
 }
 
 // actionLabel returns an action as a label, or "" if it has no name.
-func actionLabel(a Action) string {
+func actionLabel(a seccomp.Action) string {
 	name := strings.ToLower(a.String())
 	if a.IsErrno() {
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "errno("), ")")
@@ -98,21 +99,24 @@ const noField = 1 << 31
 
 // callRange is the numbers from lo to hi of an ABI.
 type callRange struct {
-	arch   Arch
+	arch   seccomp.Arch
 	lo, hi uint32
 }
 
+// noCall is a number that no system call has.
+const noCall = 1<<32 - 1
+
 // noArch stands for the architectures that have no name.
-const noArch Arch = 255
+const noArch seccomp.Arch = 255
 
 // enter sets what is known at the start.
-func (d *disassembler) enter(arch Arch) {
+func (d *disassembler) enter(arch seccomp.Arch) {
 	if len(d.prog) == 0 {
 		return
 	}
 	asks := slices.ContainsFunc(d.prog, func(in bpf.Instruction) bool { return in.Op == bpf.LdAbs && in.K == bpf.OffArch })
 	s := flowState{reached: true, acc: accumulator{field: noField}}
-	for a := range Arches() {
+	for a := range seccomp.Arches() {
 		if asks || a.Audit() == arch.Audit() {
 			s.calls = append(s.calls, numbersOf(a))
 		}
@@ -124,11 +128,11 @@ func (d *disassembler) enter(arch Arch) {
 }
 
 // numbersOf returns all numbers of an ABI.
-func numbersOf(a Arch) callRange {
+func numbersOf(a seccomp.Arch) callRange {
 	switch a {
-	case X86_64:
+	case seccomp.X86_64:
 		return callRange{a, 0, syscalls.X32Bit - 1}
-	case X32:
+	case seccomp.X32:
 		return callRange{a, syscalls.X32Bit, noCall}
 	}
 	return callRange{a, 0, noCall}
@@ -192,7 +196,7 @@ func archLabel(calls []callRange) string {
 		switch {
 		case c.arch == noArch:
 			return ""
-		case c.arch == X32 && slices.Contains(names, X86_64.Short()):
+		case c.arch == seccomp.X32 && slices.Contains(names, seccomp.X86_64.Short()):
 		default:
 			names = append(names, c.arch.Short())
 		}
@@ -281,11 +285,11 @@ func (c callRange) splitArch(in bpf.Instruction) (yes, no callRange) {
 func (c callRange) splitNumber(in bpf.Instruction, mask uint32) (yes, no callRange) {
 	k := in.K
 	switch {
-	case in.Op == bpf.Jset && k&mask == syscalls.X32Bit && c.arch == X86_64:
+	case in.Op == bpf.Jset && k&mask == syscalls.X32Bit && c.arch == seccomp.X86_64:
 		return c.none(), c
-	case in.Op == bpf.Jset && k&mask == syscalls.X32Bit && c.arch == X32:
+	case in.Op == bpf.Jset && k&mask == syscalls.X32Bit && c.arch == seccomp.X32:
 		return c, c.none()
-	case mask == ^uint32(syscalls.X32Bit) && c.arch == X32:
+	case mask == ^uint32(syscalls.X32Bit) && c.arch == seccomp.X32:
 		k |= syscalls.X32Bit
 	case in.Op == bpf.Jset, mask != 1<<32-1:
 		return c, c
@@ -316,8 +320,8 @@ func (c callRange) splitNumber(in bpf.Instruction, mask uint32) (yes, no callRan
 }
 
 // archOf returns the first ABI with an AUDIT_ARCH value, or noArch.
-func archOf(audit uint32) Arch {
-	for a := range Arches() {
+func archOf(audit uint32) seccomp.Arch {
+	for a := range seccomp.Arches() {
 		if a.Audit() == audit {
 			return a
 		}
@@ -329,7 +333,7 @@ func archOf(audit uint32) Arch {
 func (s *flowState) comment(in bpf.Instruction) string {
 	switch in.Op {
 	case bpf.RetK:
-		return Action(in.K).String()
+		return seccomp.Action(in.K).String()
 	case bpf.LdAbs:
 		if in.K >= bpf.OffArgs {
 			return s.exactCall()
@@ -406,7 +410,7 @@ type nameList []struct {
 	archs []string
 }
 
-func (l *nameList) add(a Arch, name string) {
+func (l *nameList) add(a seccomp.Arch, name string) {
 	for i := range *l {
 		if (*l)[i].name == name {
 			(*l)[i].archs = append((*l)[i].archs, a.Short())

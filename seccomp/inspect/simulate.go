@@ -1,8 +1,9 @@
-package seccomp
+package inspect
 
 import (
 	"fmt"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -26,7 +27,7 @@ type Simulation struct {
 // Decided is the decision of a policy.
 type Decided struct {
 	Action string `json:"action"`
-	By     string `json:"by"`   // as in [Explanation]
+	By     string `json:"by"`   // as in [seccomp.Explanation]
 	Rule   int    `json:"rule"` // or -1
 	Line   int    `json:"line,omitempty"`
 }
@@ -35,7 +36,10 @@ type Decided struct {
 func (d *Decided) Why() string {
 	switch d.By {
 	case "rule":
-		return "by " + place(d.Rule, d.Line)
+		if d.Line > 0 {
+			return fmt.Sprintf("by syscalls[%d] (line %d)", d.Rule, d.Line)
+		}
+		return fmt.Sprintf("by syscalls[%d]", d.Rule)
 	case "newer":
 		return "for calls newer than itself"
 	case "architecture":
@@ -59,15 +63,15 @@ func Simulate(prog []bpf.Instruction, d *bpf.Data) (*Simulation, error) {
 		return nil, fmt.Errorf("run the seccomp filter: %w", err)
 	}
 	arch := archOf(d.Arch)
-	if arch == X86_64 && d.Nr >= syscalls.X32Bit && d.Nr != noCall {
-		arch = X32
+	if arch == seccomp.X86_64 && d.Nr >= syscalls.X32Bit && d.Nr != noCall {
+		arch = seccomp.X32
 	}
 	s := &Simulation{
-		Arch: arch.Short(), Number: d.Nr, Arguments: d.Args, Action: Action(value).String(), Value: value, Executed: len(steps),
+		Arch: arch.Short(), Number: d.Nr, Arguments: d.Args, Action: seccomp.Action(value).String(), Value: value, Executed: len(steps),
 	}
 	s.Call, _ = syscalls.Name(arch, d.Nr)
 	constant, ok := bpf.Constant(prog, d.Arch, d.Nr)
-	s.Cached = ok && Action(constant) == Allow
+	s.Cached = ok && seccomp.Action(constant) == seccomp.Allow
 	lines := bpf.Style{BigEndian: arch.BigEndian()}.Lines(prog)
 	for _, step := range steps {
 		s.Steps = append(s.Steps, SimStep{step.PC, lines[step.PC].Text, step.A, step.X})
@@ -75,15 +79,15 @@ func Simulate(prog []bpf.Instruction, d *bpf.Data) (*Simulation, error) {
 	return s, nil
 }
 
-// Simulate compiles the profile for the target t, runs the filter for d, and
-// tells also what the policy decides. It fails if they differ, which is a fault
-// of this package.
-func (p *Profile) Simulate(t Target, d *bpf.Data) (*Simulation, error) {
+// SimulateProfile compiles the profile for the target t, runs the filter for d,
+// and tells also what the policy decides. It fails if they differ, which is a
+// fault of package seccomp.
+func SimulateProfile(p *seccomp.Profile, t seccomp.Target, d *bpf.Data) (*Simulation, error) {
 	policy, _, err := p.Resolve(t)
 	if err != nil {
 		return nil, err
 	}
-	filter, err := Compile(policy)
+	filter, err := seccomp.Compile(policy)
 	if err != nil {
 		return nil, err
 	}
@@ -92,11 +96,11 @@ func (p *Profile) Simulate(t Target, d *bpf.Data) (*Simulation, error) {
 		return nil, err
 	}
 	decision := policy.Decide(d.Arch, d.Nr, d.Args)
-	s.Policy = &Decided{Action: decision.Action.String(), By: reasonName(decision.Reason), Rule: decision.Rule}
+	s.Policy = &Decided{Action: decision.Action.String(), By: decision.Reason.String(), Rule: decision.Rule}
 	if decision.Rule >= 0 {
 		s.Policy.Line = p.Syscalls[decision.Rule].Line
 	}
-	if decision.Action != Action(s.Value) {
+	if decision.Action != seccomp.Action(s.Value) {
 		return s, fmt.Errorf("the filter answers %s, but the profile says %s; please report this fault", s.Action, s.Policy.Action)
 	}
 	return s, nil

@@ -1,4 +1,4 @@
-package seccomp
+package inspect
 
 import (
 	"encoding/binary"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -70,7 +71,7 @@ kill_process:
     ret #0x7fff0000                ; never reached
     ret #0x12345                   ; never reached
 `
-	got := Disassemble(prog, X86_64).Format(prog)
+	got := Disassemble(prog, seccomp.X86_64).Format(prog)
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -86,10 +87,10 @@ func TestDisassembleWithoutArch(t *testing.T) {
 	if !strings.HasPrefix(got, ".big\n") || !strings.Contains(got, "; 5 open") || !strings.Contains(got, "[arg1.lo]") {
 		t.Error(got)
 	}
-	if got := Disassemble(prog, ARM64).Format(prog); !strings.Contains(got, "; 5 setxattr") || !strings.Contains(got, "[arg1.hi]") {
+	if got := Disassemble(prog, seccomp.ARM64).Format(prog); !strings.Contains(got, "; 5 setxattr") || !strings.Contains(got, "[arg1.hi]") {
 		t.Error(got)
 	}
-	if got := Disassemble(nil, X86_64).Format(nil); got != "" {
+	if got := Disassemble(nil, seccomp.X86_64).Format(nil); got != "" {
 		t.Errorf("empty program: %q", got)
 	}
 }
@@ -97,15 +98,15 @@ func TestDisassembleWithoutArch(t *testing.T) {
 // The whole default profile, for every architecture: names come out that the
 // profile decides on, and the text is the same program.
 func TestDisassembleDefault(t *testing.T) {
-	for a := range Arches() {
+	for a := range seccomp.Arches() {
 		if !a.HasTable() {
 			continue
 		}
-		policy, _, err := Default().Resolve(Target{Arch: a, Caps: capability.Default(), Kernel: KernelVersion{6, 1}})
+		policy, _, err := seccomp.Default().Resolve(seccomp.Target{Arch: a, Caps: capability.Default(), Kernel: seccomp.KernelVersion{Major: 6, Minor: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := Compile(policy)
+		f, err := seccomp.Compile(policy)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,11 +127,11 @@ func TestDisassembleDefault(t *testing.T) {
 
 // No program makes the disassembler panic, and its text is always the program.
 func FuzzDisassemble(f *testing.F) {
-	policy, _, err := Default().Resolve(target(capability.Default()))
+	policy, _, err := seccomp.Default().Resolve(seccomp.Target{Arch: seccomp.X86_64, Caps: capability.Default(), Kernel: seccomp.KernelVersion{Major: 6, Minor: 1}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	filter, err := Compile(policy)
+	filter, err := seccomp.Compile(policy)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func FuzzDisassemble(f *testing.F) {
 	f.Add([]byte{0x20, 0, 0, 0, 0, 0, 0, 0, 0x15, 0, 1, 0, 41, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0xff, 0x7f}, uint8(0))
 	f.Fuzz(func(t *testing.T, data []byte, arch uint8) {
 		prog, _ := bpf.Decode(data, binary.LittleEndian)
-		style := Disassemble(prog, Arch(arch%23))
+		style := Disassemble(prog, seccomp.Arch(arch%23))
 		text := style.Format(prog)
 		again, err := bpf.Parse(text)
 		if err != nil || !slices.Equal(again, prog) {

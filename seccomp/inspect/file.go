@@ -1,4 +1,4 @@
-package seccomp
+package inspect
 
 import (
 	"encoding/binary"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -28,7 +29,7 @@ func (e *InvalidFilterError) Unwrap() error { return e.Err }
 
 // LoadFilter reads a file with an array of struct sock_filter for machines of
 // the architecture arch; see [ReadFilter].
-func LoadFilter(path string, arch Arch) ([]bpf.Instruction, error) {
+func LoadFilter(path string, arch seccomp.Arch) ([]bpf.Instruction, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("load seccomp filter: %w", err)
@@ -54,7 +55,7 @@ func IsFilterFile(path string) bool {
 // ReadFilter reads an array of struct sock_filter for machines of the
 // architecture arch. Name is what errors call it. What is no valid filter is
 // an [InvalidFilterError], together with the instructions that could be read.
-func ReadFilter(name string, r io.Reader, arch Arch) ([]bpf.Instruction, error) {
+func ReadFilter(name string, r io.Reader, arch seccomp.Arch) ([]bpf.Instruction, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFilter+1))
 	switch {
 	case err != nil:
@@ -62,9 +63,9 @@ func ReadFilter(name string, r io.Reader, arch Arch) ([]bpf.Instruction, error) 
 	case len(data) > maxFilter:
 		return nil, &InvalidFilterError{name, fmt.Errorf("more than %d instructions", bpf.MaxLen)}
 	}
-	order, other, example := ByteOrder(arch), binary.ByteOrder(binary.BigEndian), syscalls.S390X
+	order, other, example := seccomp.ByteOrder(arch), binary.ByteOrder(binary.BigEndian), syscalls.S390X
 	if order == other {
-		other, example = binary.LittleEndian, X86_64
+		other, example = binary.LittleEndian, seccomp.X86_64
 	}
 	prog, err := bpf.Decode(data, order)
 	if err == nil {

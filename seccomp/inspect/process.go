@@ -1,4 +1,4 @@
-package seccomp
+package inspect
 
 import (
 	"bytes"
@@ -12,13 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/bpf"
 )
 
 // Live is a filter that a process runs under.
 type Live struct {
 	Program []bpf.Instruction
-	Flags   Flags // those that the kernel tells, which is LOG alone
+	Flags   seccomp.Flags // those that the kernel tells, which is LOG alone
 }
 
 // OfThread returns the filters of a thread, the newest first; the kernel runs
@@ -99,7 +100,7 @@ func dump(tid int) ([]Live, error) {
 		// struct seccomp_metadata; since Linux 4.16.
 		meta := [2]uint64{uint64(i), 0}
 		if ptrace(unix.PTRACE_SECCOMP_GET_METADATA, tid, unsafe.Sizeof(meta), uintptr(unsafe.Pointer(&meta))) == nil {
-			f.Flags = Flags(meta[1])
+			f.Flags = seccomp.Flags(meta[1])
 		}
 		filters = append([]Live{f}, filters...)
 	}
