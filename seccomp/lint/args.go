@@ -14,11 +14,11 @@ func (c *checker) repeatedArgs() {
 	for i := range c.profile.Syscalls {
 		r := &c.profile.Syscalls[i]
 		index, ok := repeated(r.Args)
-		if !ok || !c.applies(r) || alternatives(r.Args) {
+		if !ok || !c.applies(r) || c.alternatives(r.Args) {
 			continue
 		}
 		what := fmt.Sprintf("arg%d is compared more than once, so that any of the rule's conditions suffices for %s, and not all are needed", index, join(r.Names))
-		if holdsAlways(r.Args) {
+		if c.holdsAlways(r.Args) {
 			what += fmt.Sprintf("; together they hold for all arguments, which all get %v", r.Action)
 		}
 		c.add(Finding{Code: "or-ed-conditions", Severity: Warning, Rule: i, Names: r.Names, Message: what,
@@ -38,12 +38,12 @@ func repeated(args []seccomp.Condition) (uint8, bool) {
 
 // alternatives reports whether the conditions are on one argument, and no two
 // of them can hold together: any suffices, and nothing else can be meant.
-func alternatives(args []seccomp.Condition) bool {
-	for i, a := range args {
-		for _, b := range args[:i] {
-			both := seccomp.Rule{Args: []seccomp.Condition{full(a), full(b)}}
-			w := walker{left: maxSteps}
-			if a.Index != b.Index || !w.whole(both, func(region) bool { return false }) {
+func (b *budget) alternatives(args []seccomp.Condition) bool {
+	for i, second := range args {
+		for _, first := range args[:i] {
+			both := seccomp.Rule{Args: []seccomp.Condition{full(first), full(second)}}
+			w := b.walker()
+			if first.Index != second.Index || !w.whole(both, func(region) bool { return false }) {
 				return false
 			}
 		}
@@ -58,12 +58,12 @@ func full(c seccomp.Condition) seccomp.Condition {
 }
 
 // holdsAlways reports whether one of the conditions always holds.
-func holdsAlways(args []seccomp.Condition) bool {
+func (b *budget) holdsAlways(args []seccomp.Condition) bool {
 	var rules []seccomp.Rule
 	for _, a := range args {
 		rules = append(rules, seccomp.Rule{Args: []seccomp.Condition{full(a)}})
 	}
-	w := walker{left: maxSteps}
+	w := b.walker()
 	return w.walk(everything(), rules, func(_ region, i int) bool { return i >= 0 })
 }
 
@@ -91,10 +91,11 @@ func (c *checker) conditions() {
 		if !c.applies(r) || r.Action == c.profile.DefaultAction {
 			continue
 		}
+		names := slices.Compact(slices.Sorted(slices.Values(r.Names)))
 		for j, cond := range r.Args {
+			c.beyond(i, cond, names)
 			var never, always []string
-			for _, name := range slices.Compact(slices.Sorted(slices.Values(r.Names))) {
-				c.beyond(i, cond, name)
+			for _, name := range names {
 				switch c.truth(cond, name) {
 				case alwaysFalse:
 					never = append(never, name)
@@ -107,30 +108,46 @@ func (c *checker) conditions() {
 	}
 }
 
-// beyond finds a condition on an argument that the call does not have.
-func (c *checker) beyond(i int, cond seccomp.Condition, name string) {
+// beyond finds calls that do not have the argument of a condition.
+func (c *checker) beyond(i int, cond seccomp.Condition, names []string) {
+	var list []Finding // one for each number of arguments
+	for _, name := range names {
+		args, on := c.lacks(name, cond.Index)
+		if len(on.archs) == 0 {
+			continue
+		}
+		f := Finding{Code: "arg-beyond", Severity: Warning, Rule: i,
+			Message: fmt.Sprintf("%d %s, counted from 0, and no arg%d: the program decides what stands there, and the kernel does not look at it",
+				args, verb(args, "argument", "arguments"), cond.Index),
+			Fix: "compare an argument that the call has, or drop the condition"}
+		if !on.everywhere() {
+			f.Severity, f.Archs = Info, on.archs
+		}
+		at := slices.IndexFunc(list, func(g Finding) bool { return g.Message == f.Message && slices.Equal(g.Archs, f.Archs) })
+		if at < 0 {
+			at, list = len(list), append(list, f)
+		}
+		list[at].Names = append(list[at].Names, name)
+	}
+	for _, f := range list {
+		f.Message = fmt.Sprintf("%s%s %s %s", c.on(f.Archs), join(f.Names), verb(len(f.Names), "has", "have"), f.Message)
+		c.add(f)
+	}
+}
+
+// lacks returns the ABIs on which the call does not have the argument, and how
+// many it has there.
+func (c *checker) lacks(name string, index uint8) (args int, on onArchs) {
 	call, _ := syscalls.Find(name)
-	var on onArchs
-	args := 0
 	for _, a := range c.policy.Archs {
 		if n, ok := call.NArgs(a.Arch); ok {
-			on.count(a.Arch, int(cond.Index) >= n)
-			if int(cond.Index) >= n {
+			on.count(a.Arch, int(index) >= n)
+			if int(index) >= n {
 				args = n
 			}
 		}
 	}
-	if len(on.archs) == 0 {
-		return
-	}
-	f := Finding{Code: "arg-beyond", Severity: Warning, Rule: i, Names: []string{name},
-		Message: fmt.Sprintf("%s has %d %s, counted from 0, and no arg%d: the program decides what stands there, and the kernel does not look at it",
-			name, args, verb(args, "argument", "arguments"), cond.Index),
-		Fix: "compare an argument that the call has, or drop the condition"}
-	if !on.everywhere() {
-		f.Severity, f.Archs = Info, on.archs
-	}
-	c.add(f)
+	return args, on
 }
 
 // truth is what is known of a condition without the arguments.
@@ -227,28 +244,21 @@ func (c *checker) wholeCalls() {
 	for _, a := range c.policy.Archs {
 		for _, call := range a.Calls {
 			name, ok := syscalls.Name(a.Arch, call.Nr)
-			if !ok || seen[name] || len(call.Rules) < 2 || !c.byRules(a.Arch, call.Nr) {
+			if !ok || seen[name] || len(call.Rules) < 2 {
 				continue
 			}
-			seen[name] = true
-			o := c.outcome(a.Arch, call.Nr)
+			g := c.group(a.Arch, call.Nr)
+			o := g.outcome(c)
 			var by []int
 			for _, r := range call.Rules {
 				by = appendNew(by, r.Index)
 			}
-			if len(o) == 1 && len(by) > 1 {
+			if g.always && len(o) == 1 && len(by) > 1 {
+				seen[name] = true
 				c.add(Finding{Code: "always-holds", Severity: Warning, Rule: by[len(by)-1], Names: []string{name}, Archs: []string{a.Arch.Short()},
 					Message: fmt.Sprintf("%s give %s %v for all arguments: together their conditions decide nothing", items(by), name, o[0]),
 					Fix:     "write one rule without conditions, or correct the conditions"})
 			}
 		}
 	}
-}
-
-// byRules reports whether rules with conditions decide a call for all
-// arguments.
-func (c *checker) byRules(a seccomp.Arch, nr uint32) bool {
-	rules := c.rules(a, nr)
-	w := walker{left: maxSteps}
-	return w.walk(everything(), rules, func(_ region, i int) bool { return i >= 0 && len(rules[i].Args) > 0 })
 }

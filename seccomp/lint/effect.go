@@ -178,7 +178,7 @@ func (c *checker) fate(i int, name string) fate {
 	var whole fate
 	for _, a := range c.policy.Archs {
 		for _, nr := range numbers(call, a.Arch) {
-			f := c.fateOf(i, c.rules(a.Arch, nr), c.unlisted(a.Arch, nr))
+			f := c.group(a.Arch, nr).fate(c, i)
 			if f.kind == effective {
 				return f
 			}
@@ -202,14 +202,13 @@ func (c *checker) fateOf(i int, rules []seccomp.Rule, rest seccomp.Action) fate 
 		}
 		return fate{decidedAlone, []int{rules[0].Index}}
 	}
-	f := fate{kind: covered}
-	found := false
+	f, found := fate{kind: covered}, false
 	for k := range rules {
 		if rules[k].Index != i {
 			continue
 		}
 		found = true
-		by, ok := coveredBy(rules[:k], rules[k])
+		by, ok := c.coveredBy(rules[:k], rules[k])
 		if !ok {
 			f.kind = redundant
 		}
@@ -225,7 +224,7 @@ func (c *checker) fateOf(i int, rules []seccomp.Rule, rest seccomp.Action) fate 
 	case f.kind == covered:
 		return f
 	}
-	if by, ok := needless(rules, i, rest); ok {
+	if by, ok := c.needless(rules, i, rest); ok {
 		return fate{redundant, by}
 	}
 	return fate{}
@@ -233,8 +232,8 @@ func (c *checker) fateOf(i int, rules []seccomp.Rule, rest seccomp.Action) fate 
 
 // coveredBy reports whether rules decide wherever the given one holds, and
 // which of them do.
-func coveredBy(rules []seccomp.Rule, rule seccomp.Rule) (by []int, ok bool) {
-	w := walker{left: maxSteps}
+func (b *budget) coveredBy(rules []seccomp.Rule, rule seccomp.Rule) (by []int, ok bool) {
+	w := b.walker()
 	ok = w.whole(rule, func(r region) bool {
 		return w.walk(r, rules, func(_ region, k int) bool {
 			if k >= 0 {
@@ -248,16 +247,16 @@ func coveredBy(rules []seccomp.Rule, rule seccomp.Rule) (by []int, ok bool) {
 
 // needless reports whether all would be the same without the rules of index i,
 // and which others then decide.
-func needless(rules []seccomp.Rule, i int, rest seccomp.Action) (by []int, ok bool) {
+func (b *budget) needless(rules []seccomp.Rule, i int, rest seccomp.Action) (by []int, ok bool) {
 	var without []seccomp.Rule
 	var dead []bool // these never decide as it is, and are told of themselves
 	for at, r := range rules {
 		if r.Index != i {
-			_, covered := coveredBy(rules[:at], r)
+			_, covered := b.coveredBy(rules[:at], r)
 			without, dead = append(without, r), append(dead, covered)
 		}
 	}
-	w := walker{left: maxSteps}
+	w := b.walker()
 	ok = w.walk(everything(), rules, func(r region, k int) bool {
 		if k < 0 || rules[k].Index != i {
 			return true

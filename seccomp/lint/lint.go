@@ -27,10 +27,12 @@
 //	trace-without-tracer     calls handed to a tracer, which has to be there
 //	notify-without-listener  calls handed to a listener that nobody asked for, or the other way round
 //	log-flood                all blocked calls are logged
+//	too-complex              not everything could be proved
 package lint
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -105,12 +107,13 @@ func Check(p *seccomp.Profile, t seccomp.Target) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{profile: p, target: t, policy: policy, wide: wide, notes: notes, outcomes: map[callKey]outcome{}, found: []Finding{}}
+	c := &checker{profile: p, target: t, policy: policy, wide: wide, notes: notes,
+		calls: map[callKey]*group{}, groups: map[string]*group{}, found: []Finding{}, budget: budget{left: maxTotal}}
 	for _, check := range []func(){
 		c.selectors, c.sameAsDefault, c.elsewhere, c.repeatedNames, c.shadows,
 		c.repeatedArgs, c.conditions, c.wholeCalls, c.widths,
 		c.multiplexers, c.siblings, c.bypass, c.newerSiblings, c.probing,
-		c.start, c.archs, c.dangers, c.age, c.tracers, c.listeners, c.logs,
+		c.start, c.archs, c.dangers, c.age, c.tracers, c.listeners, c.logs, c.effort,
 	} {
 		check()
 	}
@@ -120,15 +123,25 @@ func Check(p *seccomp.Profile, t seccomp.Target) ([]Finding, error) {
 	return c.found, nil
 }
 
+// effort tells if not all was proved.
+func (c *checker) effort() {
+	if c.gaveUp {
+		c.add(Finding{Code: "too-complex", Severity: Info, Rule: -1,
+			Message: "the conditions of some call are too many to look at all arguments: faults of it may be missing here", Fix: "write fewer conditions for one call"})
+	}
+}
+
 // checker looks at one profile for one target.
 type checker struct {
-	profile  *seccomp.Profile
-	target   seccomp.Target
-	policy   *seccomp.Policy
-	wide     *seccomp.Policy // with the comparisons of libseccomp
-	notes    []seccomp.Note
-	outcomes map[callKey]outcome
-	found    []Finding
+	profile *seccomp.Profile
+	target  seccomp.Target
+	policy  *seccomp.Policy
+	wide    *seccomp.Policy // with the comparisons of libseccomp
+	notes   []seccomp.Note
+	calls   map[callKey]*group
+	groups  map[string]*group
+	found   []Finding
+	budget
 }
 
 // add adds a finding. Its message and fix are given as one text each.
@@ -218,37 +231,89 @@ func kills(a seccomp.Action) bool {
 // let through.
 func (c *checker) lenient() bool { return passes(c.profile.DefaultAction) }
 
-// outcome returns what can happen to call number nr of a.
-func (c *checker) outcome(a seccomp.Arch, nr uint32) outcome {
-	key := callKey{a, nr}
-	if o, ok := c.outcomes[key]; ok {
-		return o
-	}
-	var o outcome
-	add := func(action seccomp.Action) {
-		if !slices.Contains(o, action) {
-			o = append(o, action)
-		}
+// group is what calls have in common that have the same rules.
+type group struct {
+	rules  []seccomp.Rule
+	rest   seccomp.Action // if none of them holds
+	known  outcome
+	always bool // known, and one of the rules always holds, all of which have conditions
+	fates  map[int]fate
+}
+
+// group returns the group of a call.
+func (c *checker) group(a seccomp.Arch, nr uint32) *group {
+	at := callKey{a, nr}
+	if g, ok := c.calls[at]; ok {
+		return g
 	}
 	rules, rest := c.rules(a, nr), c.unlisted(a, nr)
-	w := walker{left: maxSteps}
-	done := w.walk(everything(), rules, func(_ region, i int) bool {
+	key := ruleKey(rules, rest)
+	g, ok := c.groups[key]
+	if !ok {
+		g = &group{rules: rules, rest: rest, fates: map[int]fate{}}
+		c.groups[key] = g
+	}
+	c.calls[at] = g
+	return g
+}
+
+// ruleKey returns a text that is the same for the same rules.
+func ruleKey(rules []seccomp.Rule, rest seccomp.Action) string {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(rest))
+	for _, r := range rules {
+		b = binary.LittleEndian.AppendUint32(b, uint32(r.Action))
+		b = binary.LittleEndian.AppendUint32(b, uint32(r.Index))
+		b = append(b, byte(len(r.Args)))
+		for _, c := range r.Args {
+			b = append(b, c.Index, byte(c.Op), c.Bits)
+			b = binary.LittleEndian.AppendUint64(b, c.Value)
+			b = binary.LittleEndian.AppendUint64(b, c.ValueTwo)
+		}
+	}
+	return string(b)
+}
+
+// outcome returns what can happen to the calls of the group.
+func (g *group) outcome(c *checker) outcome {
+	if g.known != nil {
+		return g.known
+	}
+	var o outcome
+	g.always = true
+	w := c.walker()
+	done := w.walk(everything(), g.rules, func(_ region, i int) bool {
 		if i < 0 {
-			add(rest)
+			g.always = false
+			o = appendNew(o, g.rest)
 		} else {
-			add(rules[i].Action)
+			g.always = g.always && len(g.rules[i].Args) > 0
+			o = appendNew(o, g.rules[i].Action)
 		}
 		return true
 	})
 	if !done { // too much to prove: what may happen
-		add(rest)
-		for _, r := range rules {
-			add(r.Action)
+		g.always = false
+		o = appendNew(o, g.rest)
+		for _, r := range g.rules {
+			o = appendNew(o, r.Action)
 		}
 	}
-	c.outcomes[key] = o
+	g.known = o
 	return o
 }
+
+// fate returns what becomes of rule i for the calls of the group.
+func (g *group) fate(c *checker, i int) fate {
+	f, ok := g.fates[i]
+	if !ok {
+		f = c.fateOf(i, g.rules, g.rest)
+		g.fates[i] = f
+	}
+	return f
+}
+
+// outcome returns what can happen to call number nr of a.
+func (c *checker) outcome(a seccomp.Arch, nr uint32) outcome { return c.group(a, nr).outcome(c) }
 
 // named returns what can happen to the named call through a. It is false if a
 // lacks the call.
@@ -354,7 +419,7 @@ func verb(n int, one, more string) string {
 }
 
 // appendNew appends s if list lacks it.
-func appendNew[T comparable](list []T, s T) []T {
+func appendNew[S ~[]T, T comparable](list S, s T) S {
 	if slices.Contains(list, s) {
 		return list
 	}

@@ -158,6 +158,7 @@ func TestFindings(t *testing.T) {
 		{"an argument too many", "arg-beyond", rules(denyList, deny("socket", args("3 EQ 1"))), 0,
 			[]string{"warning: arg-beyond: syscalls[0]: socket has 3 arguments, counted from 0, and no arg3"}},
 		{"none at all", "arg-beyond", rules(denyList, deny("getpid", args("0 EQ 1"))), 0, []string{"getpid has 0 arguments"}},
+		{"several calls", "arg-beyond", rules(denyList, deny("gettid getpid close", args("0 EQ 1"))), 0, []string{"getpid, gettid have 0 arguments"}},
 		{"the last one", "arg-beyond", rules(denyList, deny("socket", args("2 EQ 1"))), 0, nil},
 		{"two registers for one argument", "arg-beyond", rules(denyList, deny("pread64", args("4 EQ 1"))), syscalls.I386, nil},
 
@@ -288,6 +289,20 @@ func TestFindings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What cannot be proved is not claimed, and that is said.
+func TestTooComplex(t *testing.T) {
+	list := []string{}
+	for i := range 12 {
+		list = append(list, allow("mmap", args(fmt.Sprintf("%d MASKED_EQ %d 0", i%6, uint64(0x123456789abcdef)<<(i%3)))))
+	}
+	if got := findings(t, "too-complex", rules(allowList, list...), target(syscalls.X86_64)); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	if got := findings(t, "too-complex", rules(allowList, list[:2]...), target(syscalls.X86_64)); len(got) != 0 {
+		t.Errorf("%q", got)
 	}
 }
 

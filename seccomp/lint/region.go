@@ -197,12 +197,26 @@ func order(c seccomp.Condition, v uint64, above bool) [][]cut {
 // time, since the number of regions can grow with the power of that of the
 // conditions; what it found out by then is no proof of anything.
 type walker struct {
-	left int
-	stop bool // the visitor has seen enough
+	left  int
+	total *budget
+	stop  bool // the visitor has seen enough
 }
 
-// maxSteps bounds the work for one question.
-const maxSteps = 20000
+// budget bounds the work for all questions about a profile.
+type budget struct {
+	left   int
+	gaveUp bool // on some question
+}
+
+// The bounds of the work for one question and for all. The default profile
+// needs some ten thousand steps in all.
+const (
+	maxSteps = 10000
+	maxTotal = 1000000
+)
+
+// walker returns a walker for one question.
+func (b *budget) walker() walker { return walker{left: min(maxSteps, b.left), total: b} }
 
 // walk calls visit for disjoint regions that together are r, each with the
 // index of the first of the rules that holds there, or -1. The visitor returns
@@ -221,8 +235,10 @@ func (w *walker) rule(r region, rules []seccomp.Rule, i int, visit func(region, 
 
 func (w *walker) condition(r region, rules []seccomp.Rule, i, j int, visit func(region, int) bool) bool {
 	if w.left--; w.left < 0 {
+		w.total.gaveUp = true
 		return false
 	}
+	w.total.left--
 	if j == len(rules[i].Args) {
 		w.stop = !visit(r, i) || w.stop
 		return !w.stop

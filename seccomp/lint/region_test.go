@@ -72,7 +72,7 @@ func TestWalk(t *testing.T) {
 		list := randomRules(r)
 		var regions []region
 		var by []int
-		w := walker{left: 1 << 20}
+		w := walker{left: 1 << 20, total: &budget{}}
 		if !w.walk(everything(), list, func(part region, i int) bool {
 			regions, by = append(regions, part), append(by, i)
 			return true
@@ -126,11 +126,12 @@ func TestGivesUp(t *testing.T) {
 		list = append(list, seccomp.Rule{Index: i, Args: []seccomp.Condition{
 			{Index: uint8(i % 6), Op: seccomp.MaskedEQ, Value: mask, ValueTwo: mask & r.Uint64(), Bits: 64}}})
 	}
+	b := budget{left: maxTotal}
 	rest := seccomp.Rule{Index: 40}
-	if _, ok := coveredBy(append(list[:2:2], rest), seccomp.Rule{}); !ok {
+	if _, ok := b.coveredBy(append(list[:2:2], rest), seccomp.Rule{}); !ok || b.gaveUp {
 		t.Error("not covered by a rule for all arguments")
 	}
-	if by, ok := coveredBy(append(list, rest), seccomp.Rule{}); ok {
+	if by, ok := b.coveredBy(append(list, rest), seccomp.Rule{}); ok || !b.gaveUp {
 		t.Errorf("covered by %v, which nobody can have found out", by)
 	}
 }
@@ -256,7 +257,8 @@ func TestWidths(t *testing.T) {
 		}
 		for i, a := range narrow.Archs {
 			for j, call := range a.Calls {
-				f, found := compare(call.Rules, wide.Archs[i].Calls[j].Rules, p.DefaultAction, everything(), stricter)
+				b := budget{left: maxTotal}
+				f, found := b.compare(call.Rules, wide.Archs[i].Calls[j].Rules, p.DefaultAction, everything(), stricter)
 				ask := func(args [6]uint64) (kernel, runtime seccomp.Action) {
 					return narrow.Action(a.Arch.Audit(), call.Nr, args), wide.Action(a.Arch.Audit(), call.Nr, args)
 				}

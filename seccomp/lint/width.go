@@ -12,6 +12,7 @@ import (
 // widthFault is a call for which the comparisons of libseccomp give another
 // answer than those at the kernel's width.
 type widthFault struct {
+	evades          bool // or else refuses what should pass
 	rule            int
 	name            string
 	example         [6]uint64
@@ -33,6 +34,7 @@ func (c *checker) widths() {
 		}
 		(*on)[at] = append((*on)[at], a.Short())
 	}
+	compared := map[string][]widthFault{} // of rules that many calls have
 	for i, a := range c.policy.Archs {
 		for j := range a.Calls {
 			narrow, wide := a.Calls[j].Rules, c.wide.Archs[i].Calls[j].Rules
@@ -41,13 +43,19 @@ func (c *checker) widths() {
 				continue
 			}
 			rest := c.unlisted(a.Arch, a.Calls[j].Nr)
-			if f, ok := compare(narrow, wide, rest, everything(), stricter); ok {
-				f.name = name
-				note(&evaded, &evadedOn, a.Arch, f)
+			key := ruleKey(narrow, rest) + ruleKey(wide, rest)
+			faults, ok := compared[key]
+			if !ok {
+				faults = c.faults(narrow, wide, rest)
+				compared[key] = faults
 			}
-			if f, ok := compare(narrow, wide, rest, negative(narrow, wide), milder); ok {
+			for _, f := range faults {
 				f.name = name
-				note(&refused, &refusedOn, a.Arch, f)
+				if f.evades {
+					note(&evaded, &evadedOn, a.Arch, f)
+				} else {
+					note(&refused, &refusedOn, a.Arch, f)
+				}
 			}
 		}
 	}
@@ -57,6 +65,20 @@ func (c *checker) widths() {
 	for at, f := range refused {
 		c.addRefused(f, refusedOn[at])
 	}
+}
+
+// faults returns what is wrong with the rules of one call: of each kind, at
+// most one.
+func (c *checker) faults(narrow, wide []seccomp.Rule, rest seccomp.Action) []widthFault {
+	var list []widthFault
+	if f, ok := c.compare(narrow, wide, rest, everything(), stricter); ok {
+		f.evades = true
+		list = append(list, f)
+	}
+	if f, ok := c.compare(narrow, wide, rest, negative(narrow, wide), milder); ok {
+		list = append(list, f)
+	}
+	return list
 }
 
 // differ reports whether the rules are compared at different widths.
@@ -101,16 +123,16 @@ func negative(narrow, wide []seccomp.Rule) region {
 
 // compare looks for arguments within a region for which both lists of rules
 // give actions that fit the relation.
-func compare(narrow, wide []seccomp.Rule, rest seccomp.Action, within region, relation func(kernel, runtime seccomp.Action) bool) (f widthFault, found bool) {
+func (b *budget) compare(narrow, wide []seccomp.Rule, rest seccomp.Action, within region, relation func(kernel, runtime seccomp.Action) bool) (f widthFault, found bool) {
 	action := func(rules []seccomp.Rule, i int) seccomp.Action {
 		if i < 0 {
 			return rest
 		}
 		return rules[i].Action
 	}
-	w := walker{left: maxSteps}
+	w := b.walker()
 	w.walk(within, narrow, func(r region, i int) bool {
-		inner := walker{left: w.left}
+		inner := walker{left: w.left, total: b}
 		inner.walk(r, wide, func(part region, k int) bool {
 			kernel, runtime := action(narrow, i), action(wide, k)
 			if !relation(kernel, runtime) {
@@ -123,8 +145,8 @@ func compare(narrow, wide []seccomp.Rule, rest seccomp.Action, within region, re
 		w.left = inner.left
 		return !found
 	})
-	if n, b, ok := firstDifference(narrow, wide); ok {
-		f.arg, f.bits, f.wide = n.Index, n.Bits, b.Bits
+	if n, m, ok := firstDifference(narrow, wide); ok {
+		f.arg, f.bits, f.wide = n.Index, n.Bits, m.Bits
 	}
 	return f, found
 }
