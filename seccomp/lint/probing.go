@@ -103,7 +103,7 @@ func (c *checker) timeProbing() {
 		for _, rule := range rules {
 			names := byRule[rule]
 			c.add(Finding{Code: "probing-errno", Severity: Warning, Rule: rule, Names: names, Archs: []string{a.Arch.Short()},
-				Message: fmt.Sprintf("%s %s %v, not ENOSYS, though the older calls are allowed: on %s glibc from 2.34 and musl from 1.2 try them first and fall back at ENOSYS only",
+				Message: fmt.Sprintf("%s %s %v, not ENOSYS, though the older calls are allowed: on %s glibc, from 2.31 on more and more, and musl from 1.2 try them first and fall back at ENOSYS only",
 					join(names), verb(len(names), "gets", "get"), action, a.Arch.Short()),
 				Fix: fmt.Sprintf(fixProbe, verb(len(names), "it", "them"), verb(len(names), "it", "them"))})
 		}

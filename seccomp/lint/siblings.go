@@ -102,20 +102,22 @@ func variants(name string) []string {
 	return []string{name + "32", name + "64", name + "_time64"}
 }
 
+// evasion is what can be done in place of a denied call.
+type evasion struct {
+	rule  int
+	call  string
+	same  []string
+	plain bool
+	archs []string
+}
+
 // siblings finds calls that do what a restricted one does and are let through.
 func (c *checker) siblings() {
-	type found struct {
-		rule  int
-		call  string
-		same  []string
-		plain bool
-		archs []string
-	}
-	var list []found
+	var list []evasion
 	note := func(a seccomp.Arch, rule int, s siblings, open []string) {
-		at := slices.IndexFunc(list, func(f found) bool { return f.rule == rule && f.call == s.call && f.plain == s.plain })
+		at := slices.IndexFunc(list, func(f evasion) bool { return f.rule == rule && f.call == s.call && f.plain == s.plain })
 		if at < 0 {
-			at, list = len(list), append(list, found{rule: rule, call: s.call, plain: s.plain})
+			at, list = len(list), append(list, evasion{rule: rule, call: s.call, plain: s.plain})
 		}
 		for _, name := range open {
 			list[at].same = appendNew(list[at].same, name)
@@ -139,15 +141,20 @@ func (c *checker) siblings() {
 		}
 	}
 	for _, f := range list {
-		finding := Finding{Code: "missing-sibling", Severity: Warning, Rule: f.rule, Names: append([]string{f.call}, f.same...), Archs: f.archs,
-			Message: fmt.Sprintf("%s%s is denied, but %s %s, with which the same can be done, wholly or in part", c.on(f.archs), f.call, join(f.same), verb(len(f.same), "is not", "are not")),
-			Fix:     siblingFix(f.call, f.same)}
-		if f.plain {
-			finding.Message = fmt.Sprintf("%s%s is restricted by its arguments, but %s is allowed, and has them in memory where no filter sees them", c.on(f.archs), f.call, join(f.same))
-			finding.Fix = fmt.Sprintf("give %s SCMP_ACT_ERRNO with errnoRet 38 (ENOSYS), so that programs fall back to %s", join(f.same), f.call)
-		}
-		c.add(finding)
+		c.addEvasion(f)
 	}
+}
+
+// addEvasion reports what can be done in place of a denied call.
+func (c *checker) addEvasion(f evasion) {
+	finding := Finding{Code: "missing-sibling", Severity: Warning, Rule: f.rule, Names: append([]string{f.call}, f.same...), Archs: f.archs,
+		Message: fmt.Sprintf("%s%s is denied, but %s %s, with which the same can be done, wholly or in part", c.on(f.archs), f.call, join(f.same), verb(len(f.same), "is not", "are not")),
+		Fix:     siblingFix(f.call, f.same)}
+	if f.plain {
+		finding.Message = fmt.Sprintf("%s%s is restricted by its arguments, but %s is allowed, and has them in memory where no filter sees them", c.on(f.archs), f.call, join(f.same))
+		finding.Fix = fmt.Sprintf("give %s SCMP_ACT_ERRNO with errnoRet 38 (ENOSYS), so that programs fall back to %s", join(f.same), f.call)
+	}
+	c.add(finding)
 }
 
 // siblingFix says what to do about siblings that are let through.
@@ -253,14 +260,14 @@ var newerTable = [...]newer{
 	{"getdents64", []string{"getdents"}, "every C library", false},
 	{"newfstatat", []string{"stat", "fstat", "lstat"}, "glibc from 2.33, for stat and fstat", false},
 	{"openat", []string{"open"}, "glibc from 2.26, for open", false},
-	{"clock_nanosleep", []string{"nanosleep"}, "glibc from 2.33, for nanosleep", false},
-	{"pselect6", []string{"select", "_newselect"}, "glibc from 2.34, for select", false},
+	{"clock_nanosleep", []string{"nanosleep"}, "glibc from 2.31, for nanosleep", false},
+	{"pselect6", []string{"select", "_newselect"}, "newer versions of glibc, for select", false},
 	{"pipe2", []string{"pipe"}, "programs that close on exec", false},
 	{"dup3", []string{"dup2"}, "programs that close on exec", false},
 	{"accept4", []string{"accept"}, "servers", false},
 	{"epoll_create1", []string{"epoll_create"}, "event libraries", false},
-	{"eventfd2", []string{"eventfd"}, "every C library, for eventfd", false},
-	{"signalfd4", []string{"signalfd"}, "every C library, for signalfd", false},
+	{"eventfd2", []string{"eventfd"}, "glibc, for eventfd", false},
+	{"signalfd4", []string{"signalfd"}, "glibc, for signalfd", false},
 	{"inotify_init1", []string{"inotify_init"}, "programs that watch files", false},
 	{"execveat", []string{"execve"}, "glibc's fexecve", true},
 	{"renameat2", []string{"renameat", "rename"}, "coreutils and systemd", true},
@@ -268,8 +275,9 @@ var newerTable = [...]newer{
 	{"pwritev2", []string{"pwritev"}, "glibc's pwritev2", true},
 }
 
-// timeCalls are the calls for times beyond 2038 of 32-bit ABIs that glibc from
-// 2.34 and musl from 1.2 try first, by the older one.
+// timeCalls are the calls for times beyond 2038 of 32-bit ABIs that glibc, some
+// from 2.31 and all from 2.34 on, and musl from 1.2 try first, with the older
+// one.
 var timeCalls = [...][2]string{
 	{"clock_gettime64", "clock_gettime"}, {"clock_getres_time64", "clock_getres"},
 	{"clock_nanosleep_time64", "clock_nanosleep"}, {"futex_time64", "futex"},
@@ -304,7 +312,7 @@ func (c *checker) newerSiblings() {
 		if kills(action) {
 			what = "programs are killed for it"
 		} else if !n.without {
-			what = "they have no other way"
+			what = "they may have no other way"
 		}
 		c.add(Finding{Code: "missing-sibling", Severity: Info, Rule: -1, Names: []string{n.call},
 			Message: fmt.Sprintf("%s gets %v, though %s is allowed: it is called by %s, and %s", n.call, action, c.firstAllowed(a, n.old), n.who, what),

@@ -15,6 +15,7 @@ type widthFault struct {
 	evades          bool // or else refuses what should pass
 	rule            int
 	name            string
+	archs           []string
 	example         [6]uint64
 	kernel, runtime seccomp.Action
 	arg             uint8
@@ -24,16 +25,7 @@ type widthFault struct {
 // widths finds conditions that mean something else under runtimes that use
 // libseccomp.
 func (c *checker) widths() {
-	var evaded, refused []widthFault
-	var evadedOn, refusedOn [][]string
-	note := func(list *[]widthFault, on *[][]string, a seccomp.Arch, f widthFault) {
-		at := slices.IndexFunc(*list, func(g widthFault) bool { return g.rule == f.rule && g.name == f.name })
-		if at < 0 {
-			*list, *on = append(*list, f), append(*on, nil)
-			at = len(*list) - 1
-		}
-		(*on)[at] = append((*on)[at], a.Short())
-	}
+	var list []widthFault
 	compared := map[string][]widthFault{} // of rules that many calls have
 	for i, a := range c.policy.Archs {
 		for j := range a.Calls {
@@ -51,20 +43,27 @@ func (c *checker) widths() {
 			}
 			for _, f := range faults {
 				f.name = name
-				if f.evades {
-					note(&evaded, &evadedOn, a.Arch, f)
-				} else {
-					note(&refused, &refusedOn, a.Arch, f)
-				}
+				list = addFault(list, f, a.Arch)
 			}
 		}
 	}
-	for at, f := range evaded {
-		c.addEvaded(f, evadedOn[at])
+	for _, f := range list {
+		if f.evades {
+			c.addEvaded(f)
+		} else {
+			c.addRefused(f)
+		}
 	}
-	for at, f := range refused {
-		c.addRefused(f, refusedOn[at])
+}
+
+// addFault adds a fault on an ABI; one of several ABIs is one in the list.
+func addFault(list []widthFault, f widthFault, a seccomp.Arch) []widthFault {
+	at := slices.IndexFunc(list, func(g widthFault) bool { return g.rule == f.rule && g.name == f.name && g.evades == f.evades })
+	if at < 0 {
+		at, list = len(list), append(list, f)
 	}
+	list[at].archs = append(slices.Clip(list[at].archs), a.Short())
+	return list
 }
 
 // faults returns what is wrong with the rules of one call: of each kind, at
@@ -160,21 +159,21 @@ func ruleAt(narrow []seccomp.Rule, i int, wide []seccomp.Rule, k int) int {
 	return wide[k].Index
 }
 
-func (c *checker) addEvaded(f widthFault, on []string) {
+func (c *checker) addEvaded(f widthFault) {
 	fix := fmt.Sprintf("write equality as SCMP_CMP_MASKED_EQ with the mask %#x in value, or list what is allowed", ^uint64(0)>>(64-f.bits))
 	if f.wide < f.bits {
 		fix = "list what is allowed, not what is denied"
 	}
-	c.add(Finding{Code: "wide-compare", Severity: Warning, Rule: f.rule, Names: []string{f.name}, Archs: on,
+	c.add(Finding{Code: "wide-compare", Severity: Warning, Rule: f.rule, Names: []string{f.name}, Archs: f.archs,
 		Message: fmt.Sprintf("%sruntimes that use libseccomp (runc, crun, Docker, Podman) compare %d bits of arg%d, of which the kernel reads %d: there %s evades %v and gets %v; Brig compares as the kernel reads",
-			c.on(on), f.wide, f.arg, f.bits, callText(f), f.kernel, f.runtime),
+			c.on(f.archs), f.wide, f.arg, f.bits, callText(f), f.kernel, f.runtime),
 		Fix: fix})
 }
 
-func (c *checker) addRefused(f widthFault, on []string) {
-	c.add(Finding{Code: "wide-compare", Severity: Info, Rule: f.rule, Names: []string{f.name}, Archs: on,
+func (c *checker) addRefused(f widthFault) {
+	c.add(Finding{Code: "wide-compare", Severity: Info, Rule: f.rule, Names: []string{f.name}, Archs: f.archs,
 		Message: fmt.Sprintf("%sruntimes that use libseccomp compare %d bits of arg%d, of which the kernel reads %d: there %s, a negative int, gets %v, and not %v; Brig compares as the kernel reads",
-			c.on(on), f.wide, f.arg, f.bits, callText(f), f.runtime, f.kernel),
+			c.on(f.archs), f.wide, f.arg, f.bits, callText(f), f.runtime, f.kernel),
 		Fix: fmt.Sprintf("for other runtimes, add a rule for the value extended to 64 bits, or use SCMP_CMP_MASKED_EQ with the mask %#x", ^uint64(0)>>(64-f.bits))})
 }
 
