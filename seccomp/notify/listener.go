@@ -1,0 +1,332 @@
+// Package notify is the other side of the action NOTIFY of seccomp filters: it
+// receives the system calls that processes make, and answers for the kernel
+// (seccomp_unotify(2)). It knows no containers and no profiles.
+//
+// An agent decides on what it can see, and a process may change its memory
+// while the agent looks. So an agent that lets a call go on ([Request.Continue])
+// protects nothing: a call that must not happen must be refused by a filter, or
+// done by the agent itself on what the agent has read ([Request.Respond]).
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
+
+// The structures of include/uapi/linux/seccomp.h, which are the same on all
+// architectures.
+type (
+	rawRequest struct {
+		id         uint64
+		pid, flags uint32
+		nr         int32
+		arch       uint32
+		ip         uint64
+		args       [6]uint64
+	}
+	rawResponse struct {
+		id    uint64
+		value int64
+		errno int32
+		flags uint32
+	}
+	rawAddFD struct {
+		id                        uint64
+		flags, from, to, newFlags uint32
+	}
+	rawSizes struct{ request, response, data uint16 }
+)
+
+// Listener receives the calls of the processes under one filter. Its methods
+// may be called by several goroutines.
+type Listener struct {
+	f    *os.File
+	conn interface {
+		Read(func(fd uintptr) bool) error
+		Control(func(fd uintptr)) error
+	}
+	size int // of a request, as this kernel has it
+
+	// recv lets one receiver wait at a time: the kernel blocks a second one for
+	// whom nothing is left, and nothing but a signal ends that.
+	recv sync.Mutex
+}
+
+// New returns the listener for a descriptor that loading a filter returned. It
+// takes the descriptor over.
+func New(f *os.File) (*Listener, error) {
+	defer f.Close()
+	var sizes rawSizes
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_NOTIF_SIZES, 0, uintptr(unsafe.Pointer(&sizes))); errno != 0 {
+		return nil, fmt.Errorf("ask the kernel for the sizes of seccomp notifications: %w", errno)
+	}
+	if int(sizes.request) < int(unsafe.Sizeof(rawRequest{})) || int(sizes.response) < int(unsafe.Sizeof(rawResponse{})) {
+		return nil, fmt.Errorf("seccomp notifications of %d and %d bytes, which are too small", sizes.request, sizes.response)
+	}
+	// A copy, because the runtime's poller takes only what is made for it.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take over the seccomp listener: %w", err)
+	}
+	l := &Listener{f: os.NewFile(uintptr(fd), "seccomp listener"), size: int(sizes.request)}
+	if l.conn, err = l.f.SyscallConn(); err != nil {
+		l.f.Close()
+		return nil, fmt.Errorf("take over the seccomp listener: %w", err)
+	}
+	return l, nil
+}
+
+// Close closes the listener. Calls that wait for an answer, and all that come
+// later, fail with ENOSYS.
+func (l *Listener) Close() error { return l.f.Close() }
+
+// SyncWakeUp asks the kernel to run the caller of a call and its answerer on one
+// processor in turn (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6), which makes
+// answers several times quicker where each waits for the other. It is
+// [errors.ErrUnsupported] on kernels without it.
+func (l *Listener) SyncWakeUp() error {
+	err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, nil, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+	if err == unix.EINVAL || err == unix.ENOTTY {
+		return fmt.Errorf("synchronous wake-up of seccomp notifications: %w", errors.ErrUnsupported)
+	}
+	return err
+}
+
+// ioctl calls ioctl(2) with a pointer or, if that is nil, a number.
+func (l *Listener) ioctl(op uint, arg unsafe.Pointer, number uintptr) error {
+	var errno unix.Errno
+	err := l.conn.Control(func(fd uintptr) {
+		for {
+			if arg != nil {
+				_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, uintptr(op), uintptr(arg))
+			} else {
+				_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, uintptr(op), number)
+			}
+			if errno != unix.EINTR {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Recv waits for the next call. The error is [io.EOF] when no process is left
+// that is under the filter, and that of the context if it ends before.
+func (l *Listener) Recv(ctx context.Context) (*Request, error) {
+	l.recv.Lock()
+	defer l.recv.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// A deadline in the past ends the wait.
+	stop := context.AfterFunc(ctx, func() { l.f.SetReadDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() {
+			l.f.SetReadDeadline(time.Time{})
+		}
+	}()
+	var r *Request
+	var err error
+	werr := l.conn.Read(func(fd uintptr) bool {
+		r, err = l.tryRecv(int(fd))
+		return r != nil || err != nil
+	})
+	switch {
+	case r != nil || err != nil:
+		return r, err
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fmt.Errorf("receive a seccomp notification: %w", werr)
+}
+
+// tryRecv returns the next call if there is one; it never waits.
+func (l *Listener) tryRecv(fd int) (*Request, error) {
+	buf := make([]uint64, (l.size+7)/8)
+	for {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("wait for a seccomp notification: %w", err)
+		case n == 0:
+			return nil, nil
+		case poll[0].Revents&unix.POLLIN == 0:
+			return nil, io.EOF // POLLHUP alone
+		}
+		clear(buf) // the kernel wants zeros
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(unix.SECCOMP_IOCTL_NOTIF_RECV), uintptr(unsafe.Pointer(&buf[0])))
+		switch errno {
+		case 0:
+			return l.request((*rawRequest)(unsafe.Pointer(&buf[0]))), nil
+		case unix.EINTR, unix.ENOENT: // the process died meanwhile
+		default:
+			return nil, fmt.Errorf("receive a seccomp notification: %w", errno)
+		}
+	}
+}
+
+func (l *Listener) request(raw *rawRequest) *Request {
+	return &Request{ID: raw.id, PID: int(raw.pid), Nr: uint32(raw.nr), Arch: raw.arch, IP: raw.ip, Args: raw.args, l: l}
+}
+
+// Request is a system call that waits for an answer.
+type Request struct {
+	ID   uint64
+	PID  int    // of the thread, as the listener's PID namespace sees it; 0 if it does not
+	Arch uint32 // AUDIT_ARCH value
+	Nr   uint32
+	IP   uint64 // instruction pointer
+	Args [6]uint64
+
+	l        *Listener
+	mu       sync.Mutex
+	answered bool
+}
+
+// Name returns the name of the call, or "" for an unknown one.
+func (r *Request) Name() string {
+	for a := syscalls.Arch(0); a.Audit() != 0; a++ {
+		if a.Audit() != r.Arch || a == syscalls.X86_64 && r.Nr >= syscalls.X32Bit {
+			continue
+		}
+		name, _ := syscalls.Name(a, r.Nr)
+		return name
+	}
+	return ""
+}
+
+// ErrGone says that the process that made the call is dead, or that a signal
+// interrupted the call: nobody waits for the answer any more.
+var ErrGone = errors.New("nobody waits for the answer to this system call any more")
+
+// ErrAnswered says that a call was answered before.
+var ErrAnswered = errors.New("this system call is answered already")
+
+// Respond ends the call, which returns value.
+func (r *Request) Respond(value int64) error { return r.send(rawResponse{value: value}) }
+
+// Fail ends the call with an error.
+func (r *Request) Fail(errno unix.Errno) error { return r.send(rawResponse{errno: -int32(errno)}) }
+
+// Continue lets the kernel perform the call as it is by then. What the agent
+// has read of the caller's memory may be different by then too, so this must
+// not be used to decide what is allowed: see seccomp_unotify(2), NOTES.
+func (r *Request) Continue() error {
+	return r.send(rawResponse{flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
+}
+
+func (r *Request) send(resp rawResponse) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answered {
+		return ErrAnswered
+	}
+	resp.id = r.ID
+	err := r.gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp), 0))
+	r.answered = err == nil || errors.Is(err, ErrGone)
+	if err != nil {
+		return fmt.Errorf("answer %s of process %d: %w", r.Name(), r.PID, err)
+	}
+	return nil
+}
+
+func (r *Request) gone(err error) error {
+	if err == unix.ENOENT {
+		return ErrGone
+	}
+	return err
+}
+
+// Valid fails with [ErrGone] if nobody waits for the answer any more. What was
+// found by PID before a call to Valid that succeeds was found of the right
+// process: its number was not given to another meanwhile.
+func (r *Request) Valid() error {
+	id := r.ID
+	return r.gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id), 0))
+}
+
+// AddFDOptions says how a descriptor is given to the caller.
+type AddFDOptions struct {
+	At      int  // the number that it gets, which is replaced if it is open; -1: the lowest free one
+	CloExec bool // the caller's execve closes it
+	// Respond ends the call as well, which returns the number (Linux 5.14).
+	Respond bool
+}
+
+// AddFD opens a copy of f in the process that made the call, and returns its
+// number there.
+func (r *Request) AddFD(f *os.File, o AddFDOptions) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answered {
+		return -1, ErrAnswered
+	}
+	raw := rawAddFD{id: r.ID}
+	if o.At >= 0 {
+		raw.flags |= unix.SECCOMP_ADDFD_FLAG_SETFD
+		raw.to = uint32(o.At)
+	}
+	if o.CloExec {
+		raw.newFlags = unix.O_CLOEXEC
+	}
+	if o.Respond {
+		raw.flags |= unix.SECCOMP_ADDFD_FLAG_SEND
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	at := -1
+	cerr := conn.Control(func(fd uintptr) {
+		raw.from = uint32(fd)
+		at, err = r.l.addFD(&raw)
+	})
+	if err = r.gone(errors.Join(cerr, err)); err != nil {
+		return -1, fmt.Errorf("give a descriptor to process %d: %w", r.PID, err)
+	}
+	r.answered = o.Respond
+	return at, nil
+}
+
+func (l *Listener) addFD(raw *rawAddFD) (int, error) {
+	var at uintptr
+	var errno unix.Errno
+	if err := l.conn.Control(func(fd uintptr) {
+		for {
+			at, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, uintptr(unix.SECCOMP_IOCTL_NOTIF_ADDFD), uintptr(unsafe.Pointer(raw)))
+			// A signal reached the caller in between: the kernel asks to be
+			// asked again (EINPROGRESS where it is half done).
+			if errno != unix.EINTR {
+				return
+			}
+		}
+	}); err != nil {
+		return -1, err
+	}
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(at), nil
+}

@@ -1,0 +1,94 @@
+package notify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// maxState bounds the message of a runtime in bytes.
+const maxState = 64 << 10
+
+// SendListener sends a listener's descriptor to an agent, as a runtime does to
+// the socket that a profile names as listenerPath: one message with state in
+// JSON, and the descriptor (runtime-spec, config-linux.md, "Container process
+// state"). The descriptor stays open.
+func SendListener(conn *net.UnixConn, state *specs.ContainerProcessState, f *os.File) error {
+	s := *state
+	s.Fds = []string{specs.SeccompFdName}
+	text, err := json.Marshal(&s)
+	if err != nil {
+		return fmt.Errorf("send the seccomp listener: %w", err)
+	}
+	if _, _, err := conn.WriteMsgUnix(text, unix.UnixRights(int(f.Fd())), nil); err != nil {
+		return fmt.Errorf("send the seccomp listener: %w", err)
+	}
+	return nil
+}
+
+// ReceiveListener receives what [SendListener] or a runtime sends.
+func ReceiveListener(conn *net.UnixConn) (*Listener, *specs.ContainerProcessState, error) {
+	l, state, err := receive(conn)
+	if err != nil {
+		return nil, nil, fmt.Errorf("receive a seccomp listener: %w", err)
+	}
+	return l, state, nil
+}
+
+func receive(conn *net.UnixConn) (*Listener, *specs.ContainerProcessState, error) {
+	text, oob := make([]byte, maxState), make([]byte, unix.CmsgSpace(4*16))
+	n, oobn, flags, _, err := conn.ReadMsgUnix(text, oob)
+	if err != nil {
+		return nil, nil, err
+	}
+	files, err := descriptors(oob[:oobn])
+	defer func() {
+		for _, f := range files {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
+	var state specs.ContainerProcessState
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n == len(text):
+		return nil, nil, fmt.Errorf("the message is longer than %d bytes", len(text)-1)
+	}
+	if err := json.Unmarshal(text[:n], &state); err != nil {
+		return nil, nil, fmt.Errorf("the container process state: %w", err)
+	}
+	at := slices.Index(state.Fds, specs.SeccompFdName)
+	if at < 0 || at >= len(files) {
+		return nil, nil, errors.New("the message has no " + specs.SeccompFdName)
+	}
+	l, err := New(files[at])
+	files[at] = nil // taken over
+	return l, &state, err
+}
+
+// descriptors returns the files that came with a message.
+func descriptors(oob []byte) (files []*os.File, err error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return files, err
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, nil
+}
