@@ -1,0 +1,672 @@
+// The programs that record. They run at the kernel's trace points and keep
+// everything in maps: there are no events to lose. The maps' layout is that of
+// layout.go.
+#include "kernel.h"
+
+char _license[] SEC("license") = "GPL"; // stacks and task storage are for GPL programs
+
+// An ABI's numbers are slots of one table. The last slot of each ABI stands for
+// all numbers that do not fit, which no kernel has.
+#define ABI_SLOTS 640
+#define SLOTS (3 * ABI_SLOTS)
+#define ODD (ABI_SLOTS - 1)
+#define NO_SLOT 0xffffffff
+enum abi { AMD64, X32, X86 };
+
+#define VALUES 16  // values kept of one argument
+#define FRAMES 16  // kernel functions kept of one check of a capability
+#define ARG_MEMORY 0x80 // in arg_mask: argument 0 points to the value
+
+// What a target is matched by.
+enum kind { BY_CGROUP, BY_MOUNT_NS, BY_PID_NS, BY_PROCESS };
+
+// Why a call was denied.
+enum reason { BY_SECCOMP, BY_CAPABILITY };
+
+// The maps whose updates can fail, in the order of lostNames.
+enum lost { LOST_TASKS, LOST_ODD, LOST_DENIALS, LOST_CAPABILITIES, LOST_STACKS, LOSTS };
+
+// Set before loading.
+volatile const __u8 arg_mask[SLOTS];  // which arguments of a call are kept
+volatile const __u8 arg_wide[SLOTS];  // and which of them have 64 bits
+volatile const __u16 arg_first[SLOTS]; // the first one's place in argsets
+volatile const __u32 arg_sets;         // places of one recording in argsets
+
+struct recording {
+	__u32 session; // 0: none
+	__u32 running; // the phase: 0 before the container is ready, then 1
+	__u32 user_ns; // of the first task
+	__u32 unused;
+};
+
+struct target {
+	__u32 recording, session;
+	__u32 at_exec; // begin at the next execve, not at once
+};
+
+struct target_key {
+	__u64 id;
+	__u32 kind, unused;
+};
+
+struct task {
+	__u32 recording, session;
+	__u32 slot, nr;
+	__u64 refused; // capabilities, in the present call
+	__u64 args[6]; // of a call that a signal stopped
+	__u8 armed;     // not recorded before the next execve
+	__u8 in_call;   // between sys_enter and sys_exit
+	__u8 skip_exit; // the next sys_exit ends a call that was not seen to begin
+	__u8 signalled; // a filter sent SIGSYS: KILL or TRAP, not yet known
+};
+
+struct count {
+	__u64 entered[2]; // by phase
+	__u64 blocked;
+};
+
+struct first {
+	__u64 time; // CLOCK_MONOTONIC, ns
+	__u32 pid, taken;
+	char comm[16];
+};
+
+struct odd_key {
+	__u32 session, abi, nr;
+};
+
+struct argset {
+	__u64 values[VALUES]; // plus 1; 0: free
+	__u8 more, ones;      // ones: the value of all ones, whose plus 1 is 0
+	__u8 unused[6];
+};
+
+struct denial_key {
+	__u64 refused;
+	__u32 session, slot, nr;
+	__u32 error;
+	char comm[16];
+	__u8 reason, killed;
+	__u8 unused[6];
+};
+
+struct denial {
+	__u64 count, time;
+	__u64 args[6];
+	__u32 pid, unused;
+};
+
+struct capability_key {
+	__u64 stack[FRAMES];
+	__u32 session, slot, nr;
+	__u32 user_ns;
+	char comm[16];
+	__u8 cap, other_cred;
+	__u8 unused[6];
+};
+
+struct capability {
+	__u64 granted, refused;
+};
+
+// max_entries of 1 are set before loading.
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct recording);
+} recordings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct target_key);
+	__type(value, struct target);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct count);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct first);
+} firsts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct odd_key);
+	__type(value, struct count);
+} odds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct argset);
+} argsets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct denial_key);
+	__type(value, struct denial);
+} denials SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct capability_key);
+	__type(value, struct capability);
+} capabilities SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+static void lose(__u32 recording, enum lost what)
+{
+	__u32 i = recording * LOSTS + what;
+	__u64 *n = bpf_map_lookup_elem(&lost, &i);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+// recording_of returns the recording that the task's state belongs to, or 0 if
+// that has ended.
+static struct recording *recording_of(struct task *t)
+{
+	struct recording *r = bpf_map_lookup_elem(&recordings, &t->recording);
+
+	return r && r->session == t->session ? r : 0;
+}
+
+// recorded returns the state of the current task if it is recorded by now.
+static struct task *recorded(void)
+{
+	struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+
+	return t && !t->armed ? t : 0;
+}
+
+// Registers, and how the three ABIs of x86 use them.
+
+static enum abi abi_of(struct task_struct *task, long nr)
+{
+	if (task->thread_info.status & TS_COMPAT)
+		return X86;
+	return nr >= 0 && nr & X32_BIT ? X32 : AMD64;
+}
+
+static __u32 slot_of(enum abi abi, long nr)
+{
+	__u32 n = abi == X32 ? nr & ~X32_BIT : nr;
+
+	return abi * ABI_SLOTS + (n < ODD ? n : ODD);
+}
+
+static void read_args(struct pt_regs *regs, enum abi abi, __u64 args[6])
+{
+	if (abi == X86) {
+		args[0] = (__u32)regs->bx;
+		args[1] = (__u32)regs->cx;
+		args[2] = (__u32)regs->dx;
+		args[3] = (__u32)regs->si;
+		args[4] = (__u32)regs->di;
+		args[5] = (__u32)regs->bp;
+		return;
+	}
+	args[0] = regs->di;
+	args[1] = regs->si;
+	args[2] = regs->dx;
+	args[3] = regs->r10;
+	args[4] = regs->r8;
+	args[5] = regs->r9;
+}
+
+// Argument values
+
+static void keep_value(struct argset *set, __u64 value)
+{
+	if (value == ~0ULL) {
+		set->ones = 1;
+		return;
+	}
+	for (int i = 0; i < VALUES; i++) {
+		__u64 have = set->values[i];
+
+		if (!have)
+			have = __sync_val_compare_and_swap(&set->values[i], 0, value + 1);
+		if (!have || have == value + 1)
+			return;
+	}
+	set->more = 1;
+}
+
+static void keep_value_at(__u32 recording, __u32 place, __u64 value)
+{
+	__u32 i = recording * arg_sets + place;
+	struct argset *set = bpf_map_lookup_elem(&argsets, &i);
+
+	if (set)
+		keep_value(set, value);
+}
+
+static __attribute__((noinline)) int keep_args(struct pt_regs *regs, __u32 recording, __u32 slot)
+{
+	__u64 args[6], value;
+	__u32 place;
+	__u8 mask;
+
+	if (slot >= SLOTS || !regs)
+		return 0;
+	mask = arg_mask[slot];
+	place = arg_first[slot];
+	read_args(regs, slot >= X86 * ABI_SLOTS ? X86 : AMD64, args);
+	if (mask & ARG_MEMORY) {
+		if (!bpf_probe_read_user(&value, sizeof(value), (void *)args[0]))
+			keep_value_at(recording, place, value);
+		return 0;
+	}
+	for (int i = 0; i < 6; i++) {
+		if (!(mask & 1 << i))
+			continue;
+		value = arg_wide[slot] & 1 << i ? args[i] : (__u32)args[i];
+		keep_value_at(recording, place++, value);
+	}
+	return 0;
+}
+
+// Counts
+
+static void keep_odd(struct task *t, __u32 abi, __u32 running, bool blocked)
+{
+	struct odd_key key = {.session = t->session, .abi = abi, .nr = t->nr};
+	struct count none = {};
+	struct count *c = bpf_map_lookup_elem(&odds, &key);
+
+	if (!c) {
+		bpf_map_update_elem(&odds, &key, &none, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&odds, &key);
+	}
+	if (!c)
+		lose(t->recording, LOST_ODD);
+	else
+		__sync_fetch_and_add(blocked ? &c->blocked : &c->entered[running & 1], 1);
+}
+
+static void keep_first(__u32 place)
+{
+	struct first *f = bpf_map_lookup_elem(&firsts, &place);
+
+	if (!f || f->taken || __sync_lock_test_and_set(&f->taken, 1))
+		return;
+	f->time = bpf_ktime_get_ns();
+	f->pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(f->comm, sizeof(f->comm));
+}
+
+static void count_blocked(struct task *t)
+{
+	__u32 place = t->recording * SLOTS + t->slot;
+	struct count *c = bpf_map_lookup_elem(&counts, &place);
+
+	if (c)
+		__sync_fetch_and_add(&c->blocked, 1);
+	if (t->slot % ABI_SLOTS == ODD)
+		keep_odd(t, t->slot / ABI_SLOTS, 0, 1);
+}
+
+// Denials
+
+static void keep_denial(struct task *t, enum reason reason, __u32 error, bool killed)
+{
+	struct denial_key key = {.session = t->session, .slot = t->slot, .nr = t->nr};
+	struct denial first = {.count = 1};
+	struct denial *d;
+
+	key.refused = reason == BY_CAPABILITY ? t->refused : 0;
+	key.error = error;
+	key.reason = reason;
+	key.killed = killed;
+	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	d = bpf_map_lookup_elem(&denials, &key);
+	if (!d) {
+		first.time = bpf_ktime_get_ns();
+		first.pid = bpf_get_current_pid_tgid() >> 32;
+		__builtin_memcpy(first.args, t->args, sizeof(first.args));
+		if (!bpf_map_update_elem(&denials, &key, &first, BPF_NOEXIST))
+			return;
+		d = bpf_map_lookup_elem(&denials, &key);
+	}
+	if (!d)
+		lose(t->recording, LOST_DENIALS);
+	else
+		__sync_fetch_and_add(&d->count, 1);
+}
+
+// remember keeps the call that the registers show in the task's state.
+static void remember(struct task *t, struct pt_regs *regs)
+{
+	long nr = (int)regs->orig_ax;
+	enum abi abi = abi_of(bpf_get_current_task_btf(), nr);
+
+	t->slot = slot_of(abi, nr);
+	t->nr = nr;
+	read_args(regs, abi, t->args);
+}
+
+// settle decides what the SIGSYS of a filter was.
+static void settle(struct task *t, bool killed)
+{
+	t->signalled = 0;
+	keep_denial(t, BY_SECCOMP, 0, killed);
+}
+
+// Trace points of system calls
+
+SEC("tp_btf/sys_enter")
+int sys_enter(__u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[0];
+	struct task *t = recorded();
+	struct recording *r;
+	struct count *c;
+	__u32 place, running, slot;
+	enum abi abi;
+
+	if (!t)
+		return 0;
+	r = recording_of(t);
+	if (!r)
+		return 0;
+	if (t->signalled)
+		settle(t, 0);
+	abi = abi_of(bpf_get_current_task_btf(), (int)ctx[1]);
+	slot = slot_of(abi, (int)ctx[1]);
+	t->slot = slot;
+	t->nr = ctx[1];
+	t->in_call = 1;
+	t->skip_exit = 0;
+	t->refused = 0;
+
+	running = r->running & 1;
+	place = t->recording * SLOTS + slot;
+	c = bpf_map_lookup_elem(&counts, &place);
+	if (c && !__sync_fetch_and_add(&c->entered[running], 1))
+		keep_first(place);
+	if (slot < SLOTS && arg_mask[slot])
+		keep_args(regs, t->recording, slot);
+	if (slot % ABI_SLOTS == ODD)
+		keep_odd(t, abi, running, 0);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int sys_exit(__u64 *ctx)
+{
+	struct pt_regs *regs = (void *)ctx[0];
+	long ret = ctx[1];
+	struct task *t = recorded();
+	bool failed = ret < 0 && ret >= -MAX_ERRNO;
+
+	if (!t || !recording_of(t))
+		return 0;
+	if (t->in_call) {
+		t->in_call = 0;
+		if (t->refused && failed) {
+			read_args(regs, t->slot >= X86 * ABI_SLOTS ? X86 : AMD64, t->args);
+			keep_denial(t, BY_CAPABILITY, -ret, 0);
+		}
+		return 0;
+	}
+	if (t->skip_exit) {
+		t->skip_exit = 0;
+		return 0;
+	}
+	// It did not enter: a filter stopped it. KILL and TRAP put the number
+	// back into the register of the result (syscall_rollback).
+	if (t->signalled)
+		settle(t, 0);
+	remember(t, regs);
+	count_blocked(t);
+	if (!failed && (int)ret == (int)t->nr)
+		t->signalled = 1;
+	else
+		keep_denial(t, BY_SECCOMP, failed ? -ret : 0, 0);
+	return 0;
+}
+
+// Capabilities
+
+SEC("tp_btf/cap_capable")
+int cap_capable(__u64 *ctx)
+{
+	const struct cred *cred = (void *)ctx[0];
+	struct user_namespace *ns = (void *)ctx[1];
+	int cap = ctx[3], ret = ctx[4];
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task *t = recorded();
+	struct capability none = {}, *c;
+	struct capability_key key;
+
+	if (!t || !recording_of(t))
+		return 0;
+	__builtin_memset(&key, 0, sizeof(key));
+	key.session = t->session;
+	key.slot = t->in_call ? t->slot : NO_SLOT;
+	key.nr = t->in_call ? t->nr : 0;
+	key.user_ns = ns->ns.inum;
+	key.cap = cap;
+	key.other_cred = cred != task->real_cred;
+	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	if (bpf_get_stack(ctx, key.stack, sizeof(key.stack), 0) < 0)
+		lose(t->recording, LOST_STACKS);
+	if (ret)
+		t->refused |= 1ULL << (cap & 63);
+	c = bpf_map_lookup_elem(&capabilities, &key);
+	if (!c) {
+		bpf_map_update_elem(&capabilities, &key, &none, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&capabilities, &key);
+	}
+	if (!c)
+		lose(t->recording, LOST_CAPABILITIES);
+	else
+		__sync_fetch_and_add(ret ? &c->refused : &c->granted, 1);
+	return 0;
+}
+
+// Who is recorded
+
+static struct target *match_id(enum kind kind, __u64 id)
+{
+	struct target_key key = {.id = id, .kind = kind};
+
+	return bpf_map_lookup_elem(&targets, &key);
+}
+
+// match_cgroup looks for the task's cgroup of v2 and those above it.
+static struct target *match_cgroup(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+
+	for (int i = 0; i < 32 && cgroup; i++) {
+		struct target *found = match_id(BY_CGROUP, cgroup->kn->id);
+
+		if (found)
+			return found;
+		if (!cgroup->self.parent)
+			break;
+		cgroup = cgroup->self.parent->cgroup;
+	}
+	return 0;
+}
+
+static struct target *match_pid_ns(struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	struct pid_namespace *ns = 0;
+	unsigned int inum = 0;
+	void *last;
+
+	if (!pid)
+		return 0;
+	last = (void *)pid + bpf_core_field_offset(pid->numbers) +
+		pid->level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&ns, sizeof(ns), last + bpf_core_field_offset(struct upid, ns));
+	if (!ns || bpf_core_read(&inum, sizeof(inum), &ns->ns.inum))
+		return 0;
+	return match_id(BY_PID_NS, inum);
+}
+
+static struct target *match(struct task_struct *task)
+{
+	struct target *found = match_cgroup(task);
+
+	if (!found && task->nsproxy)
+		found = match_id(BY_MOUNT_NS, task->nsproxy->mnt_ns->ns.inum);
+	if (!found)
+		found = match_pid_ns(task);
+	return found;
+}
+
+// match_family looks for the task's process and those above it.
+static struct target *match_family(struct task_struct *task)
+{
+	for (int i = 0; i < 64 && task; i++) {
+		struct target *found = match_id(BY_PROCESS, task->tgid);
+
+		if (found || task->tgid <= 1)
+			return found;
+		task = task->real_parent;
+	}
+	return 0;
+}
+
+static void begin(struct task_struct *task, struct recording *r)
+{
+	__u32 inum = task->real_cred->user_ns->ns.inum;
+
+	if (!r->user_ns)
+		__sync_val_compare_and_swap(&r->user_ns, 0, inum);
+}
+
+// enlist makes the task's state.
+static void enlist(struct task_struct *task, __u32 recording, __u32 session, bool armed)
+{
+	struct task state = {.recording = recording, .session = session, .armed = armed};
+	struct task *t;
+
+	state.skip_exit = 1;
+	t = bpf_task_storage_get(&tasks, task, &state, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t)
+		lose(recording, LOST_TASKS);
+	else if (t->session != session)
+		*t = state; // left from a recording that has ended
+}
+
+SEC("tp_btf/task_newtask")
+int task_newtask(__u64 *ctx)
+{
+	struct task_struct *child = (void *)ctx[0];
+	struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	__u32 slot;
+
+	if (!t || !recording_of(t))
+		return 0;
+	enlist(child, t->recording, t->session, t->armed);
+	slot = t->slot;
+	if (t->in_call && slot < SLOTS && arg_mask[slot] & ARG_MEMORY)
+		keep_value_at(t->recording, arg_first[slot], ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int sched_process_exec(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct recording *r = t ? recording_of(t) : 0;
+	struct target *target;
+
+	if (r) {
+		if (t->armed)
+			begin(task, r);
+		t->armed = 0;
+		return 0;
+	}
+	target = match(task);
+	if (!target)
+		return 0;
+	enlist(task, target->recording, target->session, 0);
+	r = bpf_map_lookup_elem(&recordings, &target->recording);
+	if (r)
+		begin(task, r);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int sched_process_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct task *t = recorded();
+	bool killed = (task->exit_code & 0x7f) == SIGSYS;
+
+	if (!t || !recording_of(t))
+		return 0;
+	if (t->signalled) {
+		settle(t, killed);
+	} else if (killed && !t->in_call && !(task->signal->flags & SIGNAL_GROUP_EXIT)) {
+		// KILL_THREAD of one of several threads: it ends within the
+		// filter, with no sys_exit.
+		remember(t, (struct pt_regs *)bpf_task_pt_regs(task));
+		count_blocked(t);
+		keep_denial(t, BY_SECCOMP, 0, 1);
+	}
+	return 0;
+}
+
+// seed takes in the tasks that are there at the start.
+SEC("iter/task")
+int seed(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct target *target;
+	struct recording *r;
+	struct task *t;
+
+	if (!task || task->flags & PF_KTHREAD)
+		return 0;
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	if (t && recording_of(t))
+		return 0;
+	target = match(task);
+	if (target && target->at_exec)
+		return 0;
+	if (!target)
+		target = match_family(task);
+	if (!target)
+		return 0;
+	enlist(task, target->recording, target->session, target->at_exec);
+	r = bpf_map_lookup_elem(&recordings, &target->recording);
+	if (r && !target->at_exec)
+		begin(task, r);
+	return 0;
+}
