@@ -96,15 +96,24 @@ func (g *Group) Remove() error { return g.mgr.Destroy() }
 // Open opens the cgroup's directory of v2, alone or of a hybrid host, for
 // CLONE_INTO_CGROUP; nil if there is no v2.
 func (g *Group) Open() (*os.File, error) {
+	if dir := g.UnifiedDir(); dir != "" {
+		return os.Open(dir)
+	}
+	return nil, nil
+}
+
+// UnifiedDir is the cgroup's directory of v2, alone or of a hybrid host; "" if
+// there is none.
+func (g *Group) UnifiedDir() string {
 	if g.Layout.Unified {
-		return os.Open(g.Dirs[0])
+		return g.Dirs[0]
 	}
 	for _, h := range g.Layout.Hierarchies {
 		if h.Type == "cgroup2" {
-			return os.Open(h.Path)
+			return h.Path
 		}
 	}
-	return nil, nil
+	return ""
 }
 
 // layout sorts the manager's paths by hierarchy: several controllers may share

@@ -36,7 +36,8 @@ type Container struct {
 	Detached bool   `json:"detached,omitempty"` // run -d: input outlives its clients
 	Platform string `json:"platform,omitempty"`
 
-	engine *Engine
+	engine  *Engine
+	observe func(cgroup string) error // see CreateOptions
 }
 
 // Status of a container, in Docker's words.

@@ -22,6 +22,13 @@ type CreateOptions struct {
 	Options    spec.Options
 	AutoRemove bool
 	Detached   bool
+	// Profile is the text of the seccomp profile that Options names by a path,
+	// where the caller has it: the file is not read again.
+	Profile []byte
+	// Observe is told the directory of the container's v2 cgroup before anything
+	// runs in it, so that an observer misses nothing; "" on hosts without v2. An
+	// error makes the start fail. Of use to Run only.
+	Observe func(cgroup string) error
 }
 
 // Create makes a container that does not run yet.
@@ -53,9 +60,9 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	c := &Container{
 		ID: newID(), Name: o.Name, Created: time.Now().UTC(), Image: o.Image, ImageID: o.Resolved.ID, Layers: o.Resolved.Layers,
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
-		Detached: o.Detached, Platform: o.Platform, engine: e,
+		Detached: o.Detached, Platform: o.Platform, engine: e, observe: o.Observe,
 	}
-	profile, err := c.check()
+	profile, err := c.check(o.Profile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,8 +98,9 @@ func (c *Container) write(profile []byte) error {
 }
 
 // check refuses, before anything is made, what the start would refuse. It
-// gives the seccomp profile that the user named, if any.
-func (c *Container) check() ([]byte, error) {
+// gives the seccomp profile that the user named, if any; profile is its text if
+// the caller has it.
+func (c *Container) check(profile []byte) ([]byte, error) {
 	if c.Options.Entrypoint == nil && len(c.Options.Args)+len(c.ImageConfig.Entrypoint)+len(c.ImageConfig.Cmd) == 0 {
 		return nil, spec.ErrNoCommand
 	}
@@ -102,7 +110,7 @@ func (c *Container) check() ([]byte, error) {
 	if err := c.bindSources(false); err != nil {
 		return nil, err
 	}
-	return readProfile(c.Options.Security.Seccomp)
+	return readProfile(c.Options.Security.Seccomp, profile)
 }
 
 // name takes the wanted name, or makes one up that is free.

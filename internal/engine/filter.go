@@ -19,14 +19,16 @@ import (
 const profileFile = "seccomp.json"
 
 // readProfile reads the profile that the user names, if there is one, and
-// refuses it if it is wrong.
-func readProfile(s spec.Seccomp) ([]byte, error) {
+// refuses it if it is wrong. b is its text if that is known.
+func readProfile(s spec.Seccomp, b []byte) ([]byte, error) {
 	if s.Mode != spec.SeccompFile {
 		return nil, nil
 	}
-	b, err := os.ReadFile(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("--security-opt seccomp: read the profile: %w", err)
+	if b == nil {
+		var err error
+		if b, err = os.ReadFile(s.Path); err != nil {
+			return nil, fmt.Errorf("--security-opt seccomp: read the profile: %w", err)
+		}
 	}
 	if _, _, err := seccomp.ParseAny(s.Path, b); err != nil {
 		return nil, fmt.Errorf("--security-opt seccomp: %w", err)

@@ -176,6 +176,9 @@ func (s *starter) run() (int, error) {
 	if err == nil {
 		err = s.group.Limit(s.result.Spec.Linux.Resources)
 	}
+	if err == nil && s.c.observe != nil {
+		err = s.c.observe(s.group.UnifiedDir())
+	}
 	var pid int
 	if err == nil {
 		pid, err = s.perform(cfg.Terminal)
