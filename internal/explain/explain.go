@@ -1,0 +1,236 @@
+// Package explain puts what a container was denied into words that a person can
+// act on: what was refused, by what, and the flag that would allow it.
+//
+// It knows recordings, seccomp profiles and capabilities. It neither records nor
+// runs anything.
+package explain
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/seccomp"
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
+
+// Context is what the container was held by.
+type Context struct {
+	Caps capability.Set // that it was given
+	// Root: its first process runs as root, so that --cap-add alone gives it a
+	// capability.
+	Root bool
+	// Profile is the seccomp profile, nil if there is none, and ProfileName
+	// what to call it.
+	Profile     *seccomp.Profile
+	ProfileName string
+	Kernel      seccomp.KernelVersion
+}
+
+// Line explains one denial.
+type Line struct {
+	Syscall string `json:"syscall"`
+	ABI     string `json:"abi,omitempty"` // if not the machine's first
+	Program string `json:"program"`
+	Outcome string `json:"outcome"` // EPERM, or killed
+	// By names what refused it: "seccomp default profile", "CAP_SYS_TIME", or
+	// both joined by "and": what would have to give way.
+	By  string `json:"by"`
+	Fix string `json:"fix"`
+	// Harmless: programs are known to cope with it.
+	Harmless bool   `json:"harmless,omitempty"`
+	Count    uint64 `json:"count"`
+}
+
+// String is the line as brig run prints it.
+func (l *Line) String() string {
+	what := "denied " + l.Outcome
+	if l.Outcome == killed {
+		what = killed
+	}
+	abi := ""
+	if l.ABI != "" {
+		abi = " of " + l.ABI
+	}
+	times := ""
+	if l.Count > 1 {
+		times = fmt.Sprintf(", %d times", l.Count)
+	}
+	return fmt.Sprintf("%s%s: %s in %s%s (%s): %s", l.Syscall, abi, what, l.Program, times, l.By, l.Fix)
+}
+
+const killed = "killed"
+
+// Denials explains denials, one line for each distinct one, in the order in
+// which they came first. What is harmless comes last.
+func Denials(list []record.Denial, c Context) []Line {
+	var lines []Line
+	for i := range list {
+		l := c.line(&list[i])
+		same := slices.IndexFunc(lines, func(o Line) bool {
+			return o.Syscall == l.Syscall && o.ABI == l.ABI && o.Program == l.Program && o.Outcome == l.Outcome && o.By == l.By && o.Fix == l.Fix
+		})
+		if same >= 0 {
+			lines[same].Count += l.Count
+			continue
+		}
+		lines = append(lines, l)
+	}
+	slices.SortStableFunc(lines, func(a, b Line) int { return order(a.Harmless) - order(b.Harmless) })
+	return lines
+}
+
+func order(harmless bool) int {
+	if harmless {
+		return 1
+	}
+	return 0
+}
+
+func (c *Context) line(d *record.Denial) Line {
+	l := Line{Syscall: d.Syscall, Program: printable(d.Program), Outcome: d.Errno, Count: d.Count}
+	if d.ABI != nativeABI() {
+		l.ABI = d.ABI
+	}
+	if d.Killed {
+		l.Outcome = killed
+	} else if l.Outcome == "" {
+		l.Outcome = "SIGSYS"
+	}
+	if d.By == "capability" {
+		c.byCapability(&l, d)
+	} else {
+		c.bySeccomp(&l, d)
+	}
+	return l
+}
+
+func nativeABI() string {
+	a, _ := syscalls.Native()
+	return a.Short()
+}
+
+// printable keeps what a program calls itself from playing with the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// byCapability is for a call that the kernel refused for want of capabilities.
+func (c *Context) byCapability(l *Line, d *record.Denial) {
+	names := d.Capabilities
+	l.By = "CAP_" + strings.Join(names, " or CAP_")
+	var missing []string
+	for _, n := range names {
+		if one, err := capability.Parse(n); err == nil && !c.Caps.Has(one) {
+			missing = append(missing, n)
+		}
+	}
+	if len(missing) == 0 {
+		l.By += ", which the container has"
+		l.Fix = "the program has given it up, or does not run as root: run it as root, or add --cap-ambient with --cap-add " + names[0]
+		return
+	}
+	l.Fix = c.capAdd(missing)
+}
+
+// capAdd is the advice to add one of some capabilities. The kernel asks for
+// DAC_READ_SEARCH first where reading is all that is wanted.
+func (c *Context) capAdd(names []string) string {
+	ambient := ""
+	if !c.Root {
+		ambient = " --cap-ambient"
+	}
+	fix := "add --cap-add " + strings.Join(names, " or --cap-add ") + ambient
+	if slices.Contains(names, "SYS_ADMIN") && len(names) == 1 {
+		fix += ", which makes the container nearly root of the host"
+	}
+	return fix
+}
+
+// bySeccomp is for a call that the filter stopped.
+func (c *Context) bySeccomp(l *Line, d *record.Denial) {
+	name := "seccomp " + c.ProfileName
+	if c.Profile == nil {
+		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
+		return
+	}
+	l.By, l.Fix = name, fmt.Sprintf("use --security-opt seccomp=FILE with a profile that allows %s", d.Syscall)
+	if d.Errno == "ENOSYS" {
+		l.Harmless = true
+		l.Fix = "harmless as a rule: programs fall back on older calls"
+	}
+	arch, err := syscalls.ParseShort(d.ABI)
+	if err != nil {
+		return
+	}
+	e, err := c.Profile.Explain(seccomp.Target{Arch: c.arch(), Kernel: c.Kernel, Caps: c.Caps}, arch, d.Syscall, trimArgs(arch, d))
+	if err != nil {
+		return
+	}
+	switch {
+	case e.Action == "ALLOW" || e.Action == "LOG":
+		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
+	case e.Line > 0:
+		l.By = fmt.Sprintf("%s, line %d", name, e.Line)
+	}
+	if len(e.With) > 0 {
+		caps := short(e.With[0].Caps)
+		l.By = name + " and CAP_" + strings.Join(caps, " and CAP_")
+		l.Fix = c.addAll(caps)
+		if l.Harmless {
+			l.Fix = "harmless as a rule: programs fall back on older calls"
+		}
+	}
+}
+
+func (c *Context) addAll(names []string) string { return c.capAdd([]string{strings.Join(names, ",")}) }
+
+func (c *Context) arch() seccomp.Arch {
+	a, _ := syscalls.Native()
+	return a
+}
+
+func short(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.TrimPrefix(n, "CAP_")
+	}
+	return out
+}
+
+// trimArgs are as many arguments as the call has.
+func trimArgs(arch syscalls.Arch, d *record.Denial) []uint64 {
+	call, ok := syscalls.Find(d.Syscall)
+	if !ok {
+		return nil
+	}
+	n, ok := call.NArgs(arch)
+	if !ok {
+		return nil
+	}
+	return d.Args[:n]
+}
+
+// Suspicious reports whether a system call is one that few containers need and
+// that opens much of the kernel: those that Docker's default profile keeps back
+// somewhere, and some that it lets through.
+func Suspicious(name string) bool {
+	if seccomp.BlockReason(name) != "" && name != "clone" && name != "socket" && name != "arch_prctl" {
+		return true
+	}
+	_, found := slices.BinarySearch(suspicious[:], name)
+	return found
+}
+
+var suspicious = [...]string{
+	"chroot", "execveat", "memfd_create", "memfd_secret", "mknod", "mknodat", "name_to_handle_at", "personality",
+	"pidfd_getfd", "pkey_alloc", "pkey_mprotect", "process_madvise", "process_mrelease", "process_vm_readv",
+	"process_vm_writev", "ptrace", "remap_file_pages", "seccomp", "setfsgid", "setfsuid", "splice", "tee", "vfork", "vmsplice",
+}

@@ -1,0 +1,92 @@
+package explain
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/seccomp"
+)
+
+func TestLines(t *testing.T) {
+	own, err := seccomp.ParseProfile("p.json", []byte(`{"defaultAction": "SCMP_ACT_ALLOW",
+"syscalls": [
+{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byDefault := Context{Caps: capability.Default(), Root: true, Profile: seccomp.Default(), ProfileName: "default profile", Kernel: seccomp.KernelVersion{Major: 6, Minor: 1}}
+	byFile := byDefault
+	byFile.Profile, byFile.ProfileName = own, "profile p.json"
+	few := byDefault
+	few.Caps, few.Root = 0, false
+	for _, tt := range []struct {
+		name string
+		c    Context
+		d    record.Denial
+		want string
+	}{
+		{"a call that a capability unlocks", byDefault,
+			record.Denial{Syscall: "clock_settime", ABI: "amd64", Program: "date", Errno: "EPERM", By: "seccomp", Count: 1},
+			"clock_settime: denied EPERM in date (seccomp default profile and CAP_SYS_TIME): add --cap-add SYS_TIME"},
+		{"a call that none unlocks", byDefault,
+			record.Denial{Syscall: "add_key", ABI: "amd64", Program: "k", Errno: "EPERM", By: "seccomp", Count: 3},
+			"add_key: denied EPERM in k, 3 times (seccomp default profile): use --security-opt seccomp=FILE with a profile that allows add_key"},
+		{"arguments decide", byDefault,
+			record.Denial{Syscall: "unshare", ABI: "amd64", Program: "unshare", Args: [6]uint64{unix.CLONE_NEWNS}, Errno: "EPERM", By: "seccomp", Count: 1},
+			"unshare: denied EPERM in unshare (seccomp default profile and CAP_SYS_ADMIN): add --cap-add SYS_ADMIN, which makes the container nearly root of the host"},
+		{"a call that programs probe for", byDefault,
+			record.Denial{Syscall: "clone3", ABI: "amd64", Program: "redis", Errno: "ENOSYS", By: "seccomp", Count: 1},
+			"clone3: denied ENOSYS in redis (seccomp default profile and CAP_SYS_ADMIN): harmless as a rule: programs fall back on older calls"},
+		{"a line of a file", byFile,
+			record.Denial{Syscall: "mkdir", ABI: "amd64", Program: "sh", Errno: "EPERM", By: "seccomp", Count: 1},
+			"mkdir: denied EPERM in sh (seccomp profile p.json, line 3): use --security-opt seccomp=FILE with a profile that allows mkdir"},
+		{"another filter inside", byFile,
+			record.Denial{Syscall: "rmdir", ABI: "amd64", Program: "sh", Errno: "EPERM", By: "seccomp", Count: 1},
+			"rmdir: denied EPERM in sh (a seccomp filter of the container's own): see the program's own settings"},
+		{"killed, by another ABI", byDefault,
+			record.Denial{Syscall: "add_key", ABI: "x86", Program: "k", By: "seccomp", Killed: true, Count: 1},
+			"add_key of x86: killed in k (seccomp default profile): use --security-opt seccomp=FILE with a profile that allows add_key"},
+		{"a capability", few,
+			record.Denial{Syscall: "fchownat", ABI: "amd64", Program: "chown", Errno: "EPERM", By: "capability", Capabilities: []string{"CHOWN"}, Count: 1},
+			"fchownat: denied EPERM in chown (CAP_CHOWN): add --cap-add CHOWN --cap-ambient"},
+		{"one that the container has", byDefault,
+			record.Denial{Syscall: "openat", ABI: "amd64", Program: "nginx", Errno: "EACCES", By: "capability", Capabilities: []string{"DAC_OVERRIDE"}, Count: 1},
+			"openat: denied EACCES in nginx (CAP_DAC_OVERRIDE, which the container has): the program has given it up, or does not run as root: run it as root, or add --cap-ambient with --cap-add DAC_OVERRIDE"},
+		{"a name that plays with the terminal", few,
+			record.Denial{Syscall: "bind", ABI: "amd64", Program: "a\x1b[2Jb", Errno: "EACCES", By: "capability", Capabilities: []string{"NET_BIND_SERVICE"}, Count: 1},
+			"bind: denied EACCES in a?[2Jb (CAP_NET_BIND_SERVICE): add --cap-add NET_BIND_SERVICE --cap-ambient"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lines := Denials([]record.Denial{tt.d}, tt.c)
+			if len(lines) != 1 || lines[0].String() != tt.want {
+				t.Errorf("got  %v\nwant %s", lines, tt.want)
+			}
+		})
+	}
+}
+
+func TestDenialsAreJoined(t *testing.T) {
+	c := Context{Caps: capability.Default(), Root: true, Profile: seccomp.Default(), ProfileName: "default profile", Kernel: seccomp.KernelVersion{Major: 6, Minor: 1}}
+	lines := Denials([]record.Denial{
+		{Syscall: "clone3", ABI: "amd64", Program: "a", Errno: "ENOSYS", By: "seccomp", Count: 1},
+		{Syscall: "add_key", ABI: "amd64", Program: "a", Errno: "EPERM", By: "seccomp", Count: 2},
+		{Syscall: "add_key", ABI: "amd64", Program: "a", Errno: "EPERM", By: "seccomp", Count: 3},
+	}, c)
+	if len(lines) != 2 || lines[0].Syscall != "add_key" || lines[0].Count != 5 || !lines[1].Harmless {
+		t.Errorf("got %+v", lines)
+	}
+}
+
+func TestSuspiciousIsSorted(t *testing.T) {
+	for _, name := range suspicious {
+		if !Suspicious(name) {
+			t.Errorf("%s is not found: the list must be sorted", name)
+		}
+	}
+	if Suspicious("read") || Suspicious("socket") {
+		t.Error("read or socket is suspicious")
+	}
+}
