@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -55,15 +57,17 @@ type Listener struct {
 		Read(func(fd uintptr) bool) error
 		Control(func(fd uintptr)) error
 	}
-	size int // of a request, as this kernel has it
+	size   int // of a request, as this kernel has it
+	closed atomic.Bool
 
-	// recv lets one receiver wait at a time: the kernel blocks a second one for
-	// whom nothing is left, and nothing but a signal ends that.
-	recv sync.Mutex
+	// recv has room for one receiver: the kernel blocks a second one for whom
+	// nothing is left, and nothing but a signal ends that.
+	recv chan struct{}
 }
 
 // New returns the listener for a descriptor that loading a filter returned. It
-// takes the descriptor over.
+// takes the descriptor over, also if it fails because the descriptor is none of a
+// listener.
 func New(f *os.File) (*Listener, error) {
 	defer f.Close()
 	var sizes rawSizes
@@ -81,17 +85,42 @@ func New(f *os.File) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over the seccomp listener: %w", err)
 	}
-	l := &Listener{f: os.NewFile(uintptr(fd), "seccomp listener"), size: int(sizes.request)}
-	if l.conn, err = l.f.SyscallConn(); err != nil {
+	l := &Listener{f: os.NewFile(uintptr(fd), "seccomp listener"), size: int(sizes.request), recv: make(chan struct{}, 1)}
+	if l.conn, err = l.f.SyscallConn(); err == nil {
+		err = l.check()
+	}
+	if err != nil {
 		l.f.Close()
 		return nil, fmt.Errorf("take over the seccomp listener: %w", err)
 	}
 	return l, nil
 }
 
+// check fails if the descriptor is none of a listener: a peer may send any.
+func (l *Listener) check() error {
+	var id uint64 // of no call
+	if err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id), 0); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("the descriptor is no seccomp listener: %w", err)
+	}
+	return nil
+}
+
 // Close closes the listener. Calls that wait for an answer, and all that come
-// later, fail with ENOSYS.
-func (l *Listener) Close() error { return l.f.Close() }
+// later, fail with ENOSYS. A receiver that waits gets [os.ErrClosed], as does who
+// uses the listener or its requests afterwards.
+func (l *Listener) Close() error {
+	l.closed.Store(true)
+	return l.f.Close()
+}
+
+// fault makes what the runtime's poller says of a closed file [os.ErrClosed],
+// by which callers know it.
+func (l *Listener) fault(err error) error {
+	if l.closed.Load() {
+		return os.ErrClosed
+	}
+	return err
+}
 
 // SyncWakeUp asks the kernel to run the caller of a call and its answerer on one
 // processor in turn (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6), which makes
@@ -121,7 +150,7 @@ func (l *Listener) ioctl(op uint, arg unsafe.Pointer, number uintptr) error {
 		}
 	})
 	if err != nil {
-		return err
+		return l.fault(err)
 	}
 	if errno != 0 {
 		return errno
@@ -132,15 +161,25 @@ func (l *Listener) ioctl(op uint, arg unsafe.Pointer, number uintptr) error {
 // Recv waits for the next call. The error is [io.EOF] when no process is left
 // that is under the filter, and that of the context if it ends before.
 func (l *Listener) Recv(ctx context.Context) (*Request, error) {
-	l.recv.Lock()
-	defer l.recv.Unlock()
+	select {
+	case l.recv <- struct{}{}:
+		defer func() { <-l.recv }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	// A deadline in the past ends the wait.
-	stop := context.AfterFunc(ctx, func() { l.f.SetReadDeadline(time.Unix(1, 0)) })
+	// A deadline in the past ends the wait. It must not be set once more after
+	// it is taken back, for the next receiver would see it.
+	set := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		l.f.SetReadDeadline(time.Unix(1, 0))
+		close(set)
+	})
 	defer func() {
 		if !stop() {
+			<-set
 			l.f.SetReadDeadline(time.Time{})
 		}
 	}()
@@ -156,7 +195,7 @@ func (l *Listener) Recv(ctx context.Context) (*Request, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	return nil, fmt.Errorf("receive a seccomp notification: %w", werr)
+	return nil, fmt.Errorf("receive a seccomp notification: %w", l.fault(werr))
 }
 
 // tryRecv returns the next call if there is one; it never waits.
@@ -244,15 +283,15 @@ func (r *Request) send(resp rawResponse) error {
 		return ErrAnswered
 	}
 	resp.id = r.ID
-	err := r.gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp), 0))
-	r.answered = err == nil || errors.Is(err, ErrGone)
+	err := gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp), 0))
+	r.answered = err == nil
 	if err != nil {
 		return fmt.Errorf("answer %s of process %d: %w", r.Name(), r.PID, err)
 	}
 	return nil
 }
 
-func (r *Request) gone(err error) error {
+func gone(err error) error {
 	if err == unix.ENOENT {
 		return ErrGone
 	}
@@ -264,7 +303,7 @@ func (r *Request) gone(err error) error {
 // process: its number was not given to another meanwhile.
 func (r *Request) Valid() error {
 	id := r.ID
-	return r.gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id), 0))
+	return gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id), 0))
 }
 
 // AddFDOptions says how a descriptor is given to the caller.
@@ -299,31 +338,40 @@ func (r *Request) AddFD(f *os.File, o AddFDOptions) (int, error) {
 		return -1, err
 	}
 	at := -1
-	cerr := conn.Control(func(fd uintptr) {
+	if cerr := conn.Control(func(fd uintptr) {
 		raw.from = uint32(fd)
 		at, err = r.l.addFD(&raw)
-	})
-	if err = r.gone(errors.Join(cerr, err)); err != nil {
-		return -1, fmt.Errorf("give a descriptor to process %d: %w", r.PID, err)
+	}); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return -1, fmt.Errorf("give a descriptor to process %d: %w", r.PID, gone(err))
 	}
 	r.answered = o.Respond
 	return at, nil
 }
 
+// addFD waits until the caller has the descriptor. A signal, such as the Go
+// scheduler sends, would end the wait. With SECCOMP_ADDFD_FLAG_SEND the kernel
+// cannot begin again then: the call ends with 0 and no descriptor
+// (seccomp_notify_addfd in kernel/seccomp.c). So none is let through.
 func (l *Listener) addFD(raw *rawAddFD) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
+		return -1, err
+	}
+	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
 	var at uintptr
 	var errno unix.Errno
 	if err := l.conn.Control(func(fd uintptr) {
-		for {
-			at, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, uintptr(unix.SECCOMP_IOCTL_NOTIF_ADDFD), uintptr(unsafe.Pointer(raw)))
-			// A signal reached the caller in between: the kernel asks to be
-			// asked again (EINPROGRESS where it is half done).
-			if errno != unix.EINTR {
-				return
-			}
-		}
+		at, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, uintptr(unix.SECCOMP_IOCTL_NOTIF_ADDFD), uintptr(unsafe.Pointer(raw)))
 	}); err != nil {
-		return -1, err
+		return -1, l.fault(err)
 	}
 	if errno != 0 {
 		return -1, errno

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,9 @@ func (r *Request) OpenParent(dirfd int, name string) (*os.File, string, error) {
 		return nil, "", fmt.Errorf("find %q of process %d: %w", name, r.PID, err)
 	}
 	dir, last := path.Split(name)
+	if name == "" {
+		return fail(unix.ENOENT)
+	}
 	if last == "" || last == "." || last == ".." {
 		return fail(unix.EEXIST) // a directory, as the kernel says for names to be made
 	}
@@ -75,11 +79,16 @@ func (r *Request) OpenParent(dirfd int, name string) (*os.File, string, error) {
 		dir = "."
 	}
 	at, err := unix.Open(fmt.Sprintf("/proc/%d/%s", r.PID, base), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fail(err)
+	if err == nil {
+		defer unix.Close(at)
 	}
-	defer unix.Close(at)
-	if err := r.Valid(); err != nil {
+	if verr := r.Valid(); verr != nil {
+		return fail(verr)
+	}
+	if err == unix.ENOENT && strings.HasPrefix(base, "fd/") {
+		err = unix.EBADF
+	}
+	if err != nil {
 		return fail(err)
 	}
 	fd, err := unix.Openat2(at, dir, &how)

@@ -44,10 +44,9 @@ func ReceiveListener(conn *net.UnixConn) (*Listener, *specs.ContainerProcessStat
 func receive(conn *net.UnixConn) (*Listener, *specs.ContainerProcessState, error) {
 	text, oob := make([]byte, maxState), make([]byte, unix.CmsgSpace(4*16))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(text, oob)
-	if err != nil {
-		return nil, nil, err
-	}
-	files, err := descriptors(oob[:oobn])
+	// Descriptors may be there with an error too: an empty message counts as
+	// the end.
+	files, ferr := descriptors(oob[:oobn])
 	defer func() {
 		for _, f := range files {
 			if f != nil {
@@ -59,6 +58,8 @@ func receive(conn *net.UnixConn) (*Listener, *specs.ContainerProcessState, error
 	switch {
 	case err != nil:
 		return nil, nil, err
+	case ferr != nil:
+		return nil, nil, ferr
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n == len(text):
 		return nil, nil, fmt.Errorf("the message is longer than %d bytes", len(text)-1)
 	}
@@ -81,6 +82,9 @@ func descriptors(oob []byte) (files []*os.File, err error) {
 		return nil, err
 	}
 	for i := range messages {
+		if h := messages[i].Header; h.Level != unix.SOL_SOCKET || h.Type != unix.SCM_RIGHTS {
+			continue // such as the sender's credentials, for which the socket was set up
+		}
 		fds, err := unix.ParseUnixRights(&messages[i])
 		if err != nil {
 			return files, err
