@@ -261,11 +261,12 @@ type watched struct {
 	*notify.Listener
 	State *specs.ContainerProcessState
 
-	t    *testing.T
-	cmd  *exec.Cmd
-	in   *json.Encoder
-	pipe *os.File // whose other end is descriptor 4 of the child
-	last int
+	t      *testing.T
+	cmd    *exec.Cmd
+	stderr bytes.Buffer // to be read when the child has ended
+	in     *json.Encoder
+	pipe   *os.File // whose other end is descriptor 4 of the child
+	last   int
 
 	mu      sync.Mutex
 	waiting map[int]chan result
@@ -273,6 +274,18 @@ type watched struct {
 
 // watch starts a child whose calls of these names the test answers.
 func watch(t *testing.T, flags seccomp.Flags, attr *syscall.SysProcAttr, calls ...string) *watched {
+	t.Helper()
+	w, conn := spawn(t, flags, attr, calls...)
+	var err error
+	if w.Listener, w.State, err = notify.ReceiveListener(conn); err != nil {
+		w.kill()
+		t.Fatalf("%v: %s", err, w.stderr.String())
+	}
+	return w
+}
+
+// spawn starts a child and returns the socket to which it sends its listener.
+func spawn(t *testing.T, flags seccomp.Flags, attr *syscall.SysProcAttr, calls ...string) (*watched, *net.UnixConn) {
 	t.Helper()
 	if _, err := seccomp.Here(capability.Default()); err != nil {
 		t.Skip(err)
@@ -294,8 +307,7 @@ func watch(t *testing.T, flags seccomp.Flags, attr *syscall.SysProcAttr, calls .
 	w.cmd.Env = append(os.Environ(), childMode+"="+string(filter), "GODEBUG=asyncpreemptoff=1", "GOTRACEBACK=none")
 	w.cmd.ExtraFiles = []*os.File{there, pr}
 	w.cmd.SysProcAttr = attr
-	var stderr bytes.Buffer
-	w.cmd.Stderr = &stderr
+	w.cmd.Stderr = &w.stderr
 	stdin, err := w.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -317,12 +329,8 @@ func watch(t *testing.T, flags seccomp.Flags, attr *syscall.SysProcAttr, calls .
 		stdin.Close()
 		w.kill()
 	})
-	if w.Listener, w.State, err = notify.ReceiveListener(here); err != nil {
-		w.kill()
-		t.Fatalf("%v: %s", err, stderr.String())
-	}
 	go w.read(stdout)
-	return w
+	return w, here
 }
 
 // kill ends the child if it has not ended.

@@ -48,7 +48,8 @@ func answer(r *Request, handle Handler) {
 		// has answered.
 		r.Fail(errno)
 	}()
-	if err := handle(r); err != nil {
-		errors.As(err, &errno)
+	var own unix.Errno
+	if err := handle(r); errors.As(err, &own) && own != 0 {
+		errno = own
 	}
 }
