@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,7 +161,8 @@ func (c *command) do() (r result) {
 	case "mknod":
 		err = powerless(unix.CAP_MKNOD, func() error { return unix.Mknodat(c.Num[0], c.Path, uint32(c.Num[1]), c.Num[2]) })
 	case "mount":
-		err = powerless(unix.CAP_SYS_ADMIN, func() error { return unix.Mount(c.Path, c.Path, "tmpfs", unix.MS_NOEXEC, "size=1m") })
+		target, kind, _ := strings.Cut(c.Path, "\x00")
+		err = powerless(unix.CAP_SYS_ADMIN, func() error { return unix.Mount("none", target, kind, 0, "") })
 	case "fstype":
 		var fs unix.Statfs_t
 		err = unix.Statfs(c.Path, &fs)
@@ -394,6 +394,14 @@ func (w *watched) want(c <-chan result, value int, errno unix.Errno) {
 	}
 }
 
+// wantErrno is want for calls that return 0.
+func (w *watched) wantErrno(c <-chan result, errno unix.Errno) {
+	w.t.Helper()
+	if r := w.wait(c); r.Errno != errno {
+		w.t.Errorf("the child's call: %v %q, want %v", r.Errno, r.Text, errno)
+	}
+}
+
 func (w *watched) recv() *notify.Request {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -446,17 +454,25 @@ func socketPair(t *testing.T, kind int) (*net.UnixConn, *os.File) {
 	return conn.(*net.UnixConn), there
 }
 
-// statusField returns a field of a thread's /proc/PID/status.
+// status returns a field of a thread's /proc/PID/status.
+func status(pid int, name string) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("no %s in %s", name, text)
+}
+
 func statusField(t *testing.T, pid int, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	value, err := status(pid, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(string(text), "\n")
-	at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
-	if at < 0 {
-		t.Fatalf("no %s in %s", name, text)
-	}
-	return strings.TrimSpace(strings.TrimPrefix(lines[at], name+":"))
+	return value
 }
