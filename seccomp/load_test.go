@@ -24,11 +24,16 @@ const loadMode = "SECCOMP_TEST_LOAD"
 
 var loadModes = map[string]func() error{
 	"thread": loadThread, "tsync": loadTSync, "notify": loadNotify, "notify tsync": loadNotifyTSync, "refused": loadRefused,
+	"tsync diverged": loadTSyncDiverged, "speculation": loadSpeculation,
 }
 
 func loadChild(mode string) {
 	runtime.LockOSThread()
-	if err := loadModes[mode](); err != nil {
+	load := loadModes[mode]
+	if load == nil {
+		load = func() error { return loadNested(mode) }
+	}
+	if err := load(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -132,7 +137,199 @@ func loadTSync() error {
 	return nil
 }
 
-func loadNotify() error { return notify(FlagWaitKillableRecv) }
+// loadTSyncDiverged holds that a filter for all threads is for none if one of
+// them has a filter that the caller has not.
+func loadTSyncDiverged() error {
+	loaded, stop := make(chan error), make(chan struct{})
+	defer close(stop)
+	var tid int
+	go func() {
+		runtime.LockOSThread()
+		tid = unix.Gettid()
+		f, err := filterFor(Errno(97), 0)
+		if err == nil {
+			_, err = f.Load()
+		}
+		loaded <- err
+		<-stop
+	}()
+	if err := <-loaded; err != nil {
+		return err
+	}
+	for a, want := range map[Action]string{Errno(98): fmt.Sprintf("thread %d has another filter", tid), Notify: unix.ESRCH.Error()} {
+		f, err := filterFor(a, FlagTSync)
+		if err != nil {
+			return err
+		}
+		if listener, err := f.Load(); listener != nil || err == nil || !strings.Contains(err.Error(), want) {
+			return fmt.Errorf("%v: %v, %w; want %s", a, listener, err, want)
+		}
+		if _, errno := getpgid(); errno != 0 {
+			return fmt.Errorf("%v: getpgid: %v", a, errno)
+		}
+	}
+	return nil
+}
+
+// loadSpeculation holds that SPEC_ALLOW leaves the state of speculation as it is.
+func loadSpeculation() error {
+	state := func() (s [3]int) {
+		for which := range s {
+			s[which], _ = unix.PrctlRetInt(unix.PR_GET_SPECULATION_CTRL, uintptr(which), 0, 0, 0)
+		}
+		return s
+	}
+	before := state()
+	f, err := filterFor(Errno(96), FlagSpecAllow)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Load(); err != nil {
+		return err
+	}
+	if after := state(); after != before {
+		return fmt.Errorf("speculation was %v and is %v", before, after)
+	}
+	return nil
+}
+
+// loadNested loads filters for getpgid with these actions, one after the other,
+// calls it and prints what came of that.
+func loadNested(actions string) error {
+	for _, text := range strings.Split(actions, ",") {
+		name, flag, _ := strings.Cut(text, "+")
+		a, flags := nestedActions[name], Flags(0)
+		if flag != "" {
+			flags = FlagLog
+		}
+		f, err := filterFor(a, flags)
+		if err != nil {
+			return err
+		}
+		listener, err := f.Load()
+		if errors.Is(err, unix.EBUSY) {
+			fmt.Print("one listener is enough")
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if listener != nil {
+			go serve(listener)
+		}
+	}
+	r, errno := getpgid()
+	switch {
+	case errno != 0:
+		fmt.Print(errno)
+	case r == 4242:
+		fmt.Print("notified")
+	default:
+		fmt.Print("allowed")
+	}
+	return nil
+}
+
+var nestedActions = map[string]Action{
+	"ALLOW": Allow, "LOG": Log, "TRACE": Trace(1), "NOTIFY": Notify, "ERRNO 5": Errno(5), "ERRNO 6": Errno(6), "TRAP": Trap, "KILL_PROCESS": KillProcess,
+}
+
+// Of several filters the strictest decides, in whatever order they were
+// loaded, and of equal ones the youngest.
+func TestLoadNested(t *testing.T) {
+	skipWithoutTable(t)
+	strict := []struct{ action, outcome string }{
+		{"ALLOW", "allowed"}, {"LOG", "allowed"}, {"TRACE", unix.ENOSYS.Error()}, {"NOTIFY", "notified"},
+		{"ERRNO 5", unix.Errno(5).Error()}, {"ERRNO 6", unix.Errno(6).Error()}, {"TRAP", "exit status 2"}, {"KILL_PROCESS", "signal: bad system call"},
+	}
+	kind := func(action string) string { return strings.Fields(action)[0] }
+	for i, first := range strict {
+		for j, second := range strict {
+			want := strict[max(i, j)].outcome
+			switch {
+			case first.action == "NOTIFY" && second.action == "NOTIFY":
+				want = "one listener is enough"
+			case kind(first.action) == kind(second.action):
+				want = second.outcome
+			}
+			if got, _ := nested(t, first.action+","+second.action); got != want {
+				t.Errorf("%s, then %s: %s, want %s", first.action, second.action, got, want)
+			}
+		}
+	}
+	if got, _ := nested(t, "ALLOW,ERRNO 5,LOG,NOTIFY,ALLOW"); got != unix.Errno(5).Error() {
+		t.Errorf("five filters: %s", got)
+	}
+}
+
+// nested runs a child under filters with these actions, and returns what came
+// of its call and its number.
+func nested(t *testing.T, actions string) (outcome string, pid int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), loadMode+"="+actions)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	switch {
+	case err != nil && strings.HasPrefix(stderr.String(), "SIGSYS") || cmd.ProcessState != nil && !cmd.ProcessState.Exited():
+		return err.Error(), cmd.Process.Pid
+	case err != nil:
+		t.Fatalf("%s: %v: %s", actions, err, stderr.String())
+	}
+	return string(out), cmd.Process.Pid
+}
+
+// The flag LOG makes the kernel report what a filter refuses, to the audit log.
+func TestLoadLog(t *testing.T) {
+	skipWithoutTable(t)
+	logged, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_logged")
+	if err != nil || !slices.Contains(strings.Fields(string(logged)), "errno") {
+		t.Skipf("this machine logs no errors of filters: %s %v", logged, err)
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
+	if err != nil {
+		t.Skipf("no audit log: %v", err)
+	}
+	defer unix.Close(fd)
+	const readLog = 1 // AUDIT_NLGRP_READLOG, include/uapi/linux/audit.h
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: readLog}); err != nil {
+		t.Skipf("no audit log: %v", err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
+		t.Fatal(err)
+	}
+	_, silent := nested(t, "ERRNO 5")
+	_, loud := nested(t, "ERRNO 5+LOG")
+	field := func(pid int) string { return fmt.Sprintf(" pid=%d ", pid) }
+	for buf := make([]byte, 9000); ; { // records come in the order of the calls
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			t.Fatalf("read the audit log: %v", err)
+		}
+		text := string(buf[:n])
+		if strings.Contains(text, field(silent)) {
+			t.Errorf("logged without the flag: %q", text)
+		}
+		if strings.Contains(text, field(loud)) {
+			if !strings.Contains(text, fmt.Sprintf(" syscall=%d ", unix.SYS_GETPGID)) || !strings.Contains(text, fmt.Sprintf(" code=%#x", uint32(Errno(0)))) {
+				t.Errorf("record %q", text)
+			}
+			return
+		}
+	}
+}
+
+func loadNotify() error {
+	s, err := Supported()
+	if err != nil {
+		return err
+	}
+	return notify(s.Flags & FlagWaitKillableRecv) // from Linux 5.19
+}
 
 func loadNotifyTSync() error { return notify(FlagTSync) }
 
