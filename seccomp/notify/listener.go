@@ -315,7 +315,8 @@ type AddFDOptions struct {
 }
 
 // AddFD opens a copy of f in the process that made the call, and returns its
-// number there.
+// number there. It waits until that process has taken it: for as long as it is
+// stopped or frozen.
 func (r *Request) AddFD(f *os.File, o AddFDOptions) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

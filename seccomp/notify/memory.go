@@ -55,7 +55,8 @@ func (r *Request) ReadString(addr uint64, max int) (string, error) {
 // returns the last part of the path. Dirfd is the caller's descriptor for
 // relative paths, or AT_FDCWD. No link leads out of the caller's root, nor does
 // "..": of a relative path it may not even leave the directory that it starts
-// at.
+// at. Links of /proc to open files, roots and the like are errors, but
+// /proc/self is the agent's where it shares the caller's PID namespace.
 func (r *Request) OpenParent(dirfd int, name string) (*os.File, string, error) {
 	base, how := "root", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	switch {
