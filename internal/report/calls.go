@@ -133,7 +133,7 @@ func (m *model) addCall(v *callsView, g *callGroup, name string, denied bool) {
 		g.Blocked = append(g.Blocked, name)
 		return
 	}
-	g.Rows = append(g.Rows, m.callRow(name, s, class, item.Text))
+	g.Rows = append(g.Rows, m.callRow(name, s, class))
 }
 
 // names are the calls of the machine's first ABI and all others that the policy,
@@ -185,12 +185,31 @@ func (m *model) callClass(name string, s *policy.Syscall, denied bool) string {
 	return "off"
 }
 
+// shortState is the state of a call in a table.
+func shortState(class string) string {
+	switch class {
+	case "verified":
+		return "verified"
+	case "used":
+		return "used"
+	case "unseen":
+		return "allowed"
+	case "denied":
+		return "denied"
+	case "unneeded":
+		return "not needed"
+	case "reach":
+		return "reachable"
+	}
+	return "blocked"
+}
+
 func callRank(class string) int {
 	return slices.IndexFunc(callStates[:], func(l legendItem) bool { return l.Class == class })
 }
 
-func (m *model) callRow(name string, s *policy.Syscall, class, state string) callRow {
-	row := callRow{Name: clean(name), Class: class, State: state, Startup: "–", Running: "–"}
+func (m *model) callRow(name string, s *policy.Syscall, class string) callRow {
+	row := callRow{Name: clean(name), Class: class, State: shortState(class), Startup: "–", Running: "–"}
 	if how, ok := m.reached[name]; ok {
 		row.Notes = append(row.Notes, "Reachable: "+how)
 	}

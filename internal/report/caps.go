@@ -35,6 +35,7 @@ type capRow struct {
 	ID, Name, Class, State, Allows string
 	Default, Granted               bool
 	Breaks, Why, Comment           string
+	Without                        string // instead of Breaks
 	Counts                         string
 	Programs, Syscalls             []string
 }
@@ -47,7 +48,7 @@ var capStates = [...]legendItem{
 	{Class: "unneeded", Text: "not granted: used, not needed"},
 	{Class: "noise", Text: "not granted: the kernel’s bookkeeping"},
 	{Class: "refused", Text: "not granted: was refused"},
-	{Class: "dropped", Text: "not granted: default, never asked for"},
+	{Class: "dropped", Text: "taken away: never asked for"},
 	{Class: "off", Text: "not granted, never asked for"},
 }
 
@@ -130,7 +131,7 @@ func (m *model) capClass(c capability.Cap, e *policy.Capability, refused capabil
 
 func (m *model) capRow(c capability.Cap, e *policy.Capability, class, state string) capRow {
 	row := capRow{ID: "cap-" + c.Short(), Name: c.Short(), Class: class, State: state, Allows: c.Allows(),
-		Default: m.Default.Has(c), Granted: m.Capabilities.Has(c)}
+		Default: m.Default.Has(c), Granted: m.Capabilities.Has(c), Without: without(class)}
 	if e == nil {
 		return row
 	}
@@ -138,6 +139,26 @@ func (m *model) capRow(c capability.Cap, e *policy.Capability, class, state stri
 	row.Programs, row.Syscalls = cleanAll(e.Programs), cleanAll(e.Syscalls)
 	row.Counts = capCounts(e, m.learnRuns())
 	return row
+}
+
+// without says what is known of running without a capability, where no proof
+// says it better.
+func without(class string) string {
+	switch class {
+	case "verified":
+		return "It breaks."
+	case "asked":
+		return "Nobody tried."
+	case "added":
+		return "Nobody tried: it was put in by hand."
+	case "unneeded":
+		return "The probe passes without it."
+	case "noise":
+		return "Nothing is lost: the program never asked."
+	case "refused":
+		return "The container had to do without it."
+	}
+	return ""
 }
 
 // capCounts says how often a capability was asked for.

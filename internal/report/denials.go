@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/brig-run/brig/capability"
@@ -22,7 +23,8 @@ type denialRow struct {
 	Runs               string
 	Settled            bool // nothing is left to do
 	Fix                string
-	Flag, Edit         string // a flag of brig run, and an entry for the policy
+	Flag, Edit         string // a flag of brig run, and entries for the policy
+	Reason             string // what the call does, if that is a reason to refuse it
 }
 
 func (m *model) denials() denialsView {
@@ -58,15 +60,15 @@ func (m *model) denialRow(d *policy.Denial, unlockers map[string][]string) denia
 	case d.Errno == "":
 		row.Outcome = "SIGSYS"
 	}
-	seccomp, caps := strings.Contains(d.By, "seccomp"), capNames(d.Capabilities)
-	row.By = by(seccomp, caps)
-	m.fix(&row, d, seccomp, caps, unlockers[d.Syscall])
+	bySeccomp, caps := strings.Contains(d.By, "seccomp"), capNames(d.Capabilities)
+	row.By = by(bySeccomp, caps)
+	m.fix(&row, d, bySeccomp, caps, unlockers[d.Syscall])
 	return row
 }
 
-func by(seccomp bool, caps []string) string {
+func by(filter bool, caps []string) string {
 	var parts []string
-	if seccomp {
+	if filter {
 		parts = append(parts, "seccomp")
 	}
 	if len(caps) > 0 {
@@ -76,42 +78,66 @@ func by(seccomp bool, caps []string) string {
 }
 
 // fix says what would let the call through, if something is missing.
-func (m *model) fix(row *denialRow, d *policy.Denial, seccomp bool, caps, unlockers []string) {
-	callAllowed := !seccomp || allows(m.byName[d.Syscall])
+func (m *model) fix(row *denialRow, d *policy.Denial, bySeccomp bool, caps, unlockers []string) {
+	callAllowed := !bySeccomp || allows(m.byName[d.Syscall]) && !enforces(m.byName[d.Syscall])
 	capGranted := len(caps) == 0 || m.grantsAny(caps)
 	switch {
 	case callAllowed && capGranted:
 		row.Settled, row.Fix = true, "The policy allows it now."
 		return
-	case seccomp && d.Errno == "ENOSYS" && len(caps) == 0:
+	case bySeccomp && d.Errno == "ENOSYS" && len(caps) == 0:
 		row.Settled, row.Fix = true, "Harmless as a rule: programs fall back on older calls."
-		row.Edit = entry(d.Syscall)
 		return
 	}
+	var edits []string
 	if !capGranted {
-		row.Flag, row.Edit = "--cap-add "+caps[0], entry(caps[0])
 		row.Fix = "Grant " + strings.Join(caps, " or ") + "."
-	} else if len(unlockers) > 0 {
-		row.Flag = "--cap-add " + unlockers[0]
-		row.Fix = fmt.Sprintf("Allow the call in the policy, or, under Docker’s default profile, grant %s.", strings.Join(unlockers, " or "))
-	} else {
-		row.Fix = "Allow the call in the policy."
+		row.Flag = "--cap-add " + caps[0]
+		edits = append(edits, entry("capabilities", caps[0], ""))
 	}
 	if !callAllowed {
-		if row.Edit != "" {
-			row.Fix += " The policy must allow the call, too."
-			row.Edit += "\n"
+		row.Reason = reasonFor(d.Syscall)
+		row.Fix = strings.TrimSpace(row.Fix + " " + m.callFix(d, capGranted, unlockers))
+		if capGranted && len(unlockers) > 0 {
+			row.Flag = "--cap-add " + unlockers[0]
 		}
-		row.Edit += entry(d.Syscall)
+		abi := ""
+		if d.ABI != m.arch.Short() {
+			abi = d.ABI
+		}
+		edits = append(edits, entry("syscalls", d.Syscall, abi))
 	}
+	row.Edit = clean(strings.Join(edits, "\n"))
 	if strings.HasSuffix(row.Flag, " SYS_ADMIN") {
 		row.Fix += " SYS_ADMIN makes a container nearly root of the host."
 	}
 }
 
-// entry is an entry for the lists "capabilities" and "syscalls" of a policy.
-func entry(name string) string {
-	return fmt.Sprintf(`{"name": %q, "status": %q}`, name, policy.Added)
+// callFix is the part of a fix that is about the filter.
+func (m *model) callFix(d *policy.Denial, capGranted bool, unlockers []string) string {
+	switch {
+	case enforces(m.byName[d.Syscall]):
+		return "The policy allows the call with some arguments only: add the value, or do not enforce them."
+	case !capGranted:
+		return "The policy must allow the call, too."
+	case len(unlockers) > 0:
+		return "Allow the call in the policy; Docker’s default profile allows it with " + strings.Join(unlockers, " or ") + "."
+	}
+	return "Allow the call in the policy."
+}
+
+// enforces reports whether an entry allows its call with some arguments only.
+func enforces(s *policy.Syscall) bool {
+	return s != nil && slices.ContainsFunc(s.Args, func(a policy.Arg) bool { return a.Enforce })
+}
+
+// entry is an entry for a list of a policy.
+func entry(list, name, abi string) string {
+	abis := ""
+	if abi != "" {
+		abis = fmt.Sprintf(`, "abis": [%q]`, abi)
+	}
+	return fmt.Sprintf(`%s: {"name": %q, "status": %q%s}`, list, name, policy.Added, abis)
 }
 
 func (m *model) grantsAny(names []string) bool {

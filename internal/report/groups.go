@@ -20,7 +20,7 @@ var groups = [...]group{
 		"dup dup2 dup3 fcntl ioctl flock pipe pipe2 sendfile splice tee vmsplice copy_file_range readahead " +
 		"fadvise64 fallocate fsync fdatasync sync syncfs sync_file_range sync_file_range2 cachestat"},
 	{"files", "Files and directories", "Paths, metadata, permissions, links, change notices", "" +
-		"open openat openat2 creat stat fstat lstat newfstatat fstatat statx oldstat oldfstat oldlstat statfs fstatfs " +
+		"open openat openat2 creat stat fstat lstat newfstatat fstatat64 statx oldstat oldfstat oldlstat statfs fstatfs " +
 		"access faccessat faccessat2 readlink readlinkat getdents getdents64 readdir getcwd chdir fchdir " +
 		"mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat " +
 		"truncate ftruncate chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat umask mknod mknodat " +

@@ -13,12 +13,9 @@ package report
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"io"
-	"sync"
 
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/policy"
@@ -48,20 +45,6 @@ type ReachableCall struct {
 // Command is one way to use the policy: a title and the text to copy.
 type Command struct{ Title, Text string }
 
-//go:embed page.html
-var pageHTML string
-
-//go:embed page.css
-var pageCSS string
-
-//go:embed page.js
-var pageJS string
-
-// page is parsed when the first page is written, not when programs start.
-var page = sync.OnceValues(func() (*template.Template, error) {
-	return template.New("page").Parse(pageHTML)
-})
-
 // Write writes the page for in. The same input gives the same page. It is an
 // error if in has no policy; errors of w are returned as they are.
 func Write(w io.Writer, in Input) error {
@@ -76,7 +59,6 @@ func Write(w io.Writer, in Input) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	v.CSS, v.JS = template.CSS(pageCSS), template.JS(pageJS)
 	v.CSP = fmt.Sprintf("default-src 'none'; style-src %s; script-src %s; base-uri 'none'; form-action 'none'",
 		sourceHash(pageCSS), sourceHash(pageJS))
 	// A page that fails halfway must not reach w.

@@ -69,14 +69,14 @@ func (t *accessTable) unlockers() map[string][]string {
 
 // surface is the section that compares the policy with Docker's default.
 type surface struct {
-	Calls, Caps        []bar
-	Default            int    // calls that the default profile lets through, some for some arguments only
-	Change, ChangeUnit string // −77 %, fewer calls
-	Gone               []reasonRow
-	Kept               []reasonRow
-	Beyond             []reasonRow
-	GoneRest           int // calls that are gone without a reason of their own
-	Refused            int // by both
+	Calls, Caps []bar
+	Default     int    // calls that the default profile lets through, some for some arguments only
+	Change      string // of the number of calls: −77 %
+	Gone        []reasonRow
+	Kept        []reasonRow
+	Beyond      []reasonRow
+	GoneRest    int // calls that are gone without a reason of their own
+	Refused     int // by both
 }
 
 // bar is one line of a bar chart, Percent of the longest.
@@ -114,7 +114,7 @@ func (m *model) surface(calls *callsView) surface {
 	for _, list := range [][]reasonRow{s.Gone, s.Kept, s.Beyond} {
 		slices.SortFunc(list, func(a, b reasonRow) int { return strings.Compare(a.Name, b.Name) })
 	}
-	s.Change, s.ChangeUnit = change(s.Default, calls.Allowed)
+	s.Change = change(s.Default, calls.Allowed)
 	s.Calls = bars([]bar{{Label: "Linux has", Count: calls.All, Class: "all"}, {Label: "Docker’s default lets through", Count: s.Default, Class: "default"},
 		{Label: "This policy lets through", Count: calls.Allowed, Class: "policy"}})
 	s.Caps = bars([]bar{{Label: "Linux has", Count: capability.Known().Len(), Class: "all"}, {Label: "Docker grants by default", Count: m.Default.Len(), Class: "default"},
@@ -123,15 +123,11 @@ func (m *model) surface(calls *callsView) surface {
 }
 
 // change compares the calls before and after, as a share.
-func change(before, after int) (figure, unit string) {
+func change(before, after int) string {
 	if before == 0 || before == after {
-		return "0 %", "no fewer calls"
+		return "±0 %"
 	}
-	percent := float64(before-after) / float64(before) * 100
-	if percent < 0 {
-		return fmt.Sprintf("+%.0f %%", -percent), "more calls"
-	}
-	return fmt.Sprintf("−%.0f %%", percent), "fewer calls"
+	return strings.ReplaceAll(fmt.Sprintf("%+.0f %%", float64(after-before)/float64(before)*100), "-", "−")
 }
 
 func bars(list []bar) []bar {

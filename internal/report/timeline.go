@@ -26,7 +26,7 @@ type timeline struct {
 type axisTick struct{ X, Label, Anchor string }
 
 // readyBand is where the container became ready: not before From, not after To.
-type readyBand struct{ X, Width, Text string }
+type readyBand struct{ X, Width, Text, Anchor, Shift string }
 
 type lane struct {
 	Program string
@@ -162,8 +162,12 @@ func ready(uses []firstUse, at func(float64) float64) *readyBand {
 	if from < 0 || math.IsInf(to, 1) || from > to {
 		return nil
 	}
-	return &readyBand{X: percent(at(from)), Width: percent(max(at(to)-at(from), 0.002)),
+	band := &readyBand{X: percent(at(from)), Width: percent(max(at(to)-at(from), 0.001)), Anchor: "end", Shift: "-6",
 		Text: fmt.Sprintf("ready between %s and %s", duration(from), duration(to))}
+	if at(from) < 0.1 {
+		band.Anchor, band.Shift = "start", "6"
+	}
+	return band
 }
 
 func mainRun(uses []firstUse) string {

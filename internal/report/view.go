@@ -1,8 +1,8 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
-	"html/template"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +17,6 @@ import (
 // view is what the template shows: text that is ready to be read.
 type view struct {
 	CSP string
-	CSS template.CSS
-	JS  template.JS
 
 	Title   string
 	Facts   []fact
@@ -36,6 +34,7 @@ type view struct {
 	Timeline *timeline
 	Denials  denialsView
 	Runs     []runRow
+	Probe    string // that judged all runs, or ""
 	Notes    []string
 	Commands []Command
 }
@@ -82,7 +81,7 @@ func newView(in Input) (*view, error) {
 	v.Surface = m.surface(&v.Calls)
 	v.Timeline = m.timeline()
 	v.Denials = m.denials()
-	v.Runs = m.runs()
+	v.Runs, v.Probe = m.runs(), m.commonProbe()
 	for _, n := range m.p.Notes {
 		v.Notes = append(v.Notes, clean(n))
 	}
@@ -173,6 +172,9 @@ func (m *model) learnedOn() string {
 func (m *model) verdict(v *view) string {
 	inDefault := m.Capabilities.Intersect(m.Default)
 	extra := m.Capabilities.Minus(m.Default)
+	if m.Capabilities.Empty() && v.Calls.Allowed+v.Calls.Foreign == 0 {
+		return "The policy is empty: no capability, no system call."
+	}
 	var caps string
 	switch {
 	case m.Capabilities.Empty():
@@ -181,8 +183,11 @@ func (m *model) verdict(v *view) string {
 		caps = shorts(extra)
 	default:
 		caps = fmt.Sprintf("%d of %d default capabilities", inDefault.Len(), m.Default.Len())
-		if !extra.Empty() {
-			caps += " with " + shorts(extra) + " besides"
+		switch {
+		case extra.Len() > 2:
+			caps += fmt.Sprintf(", %d others", extra.Len())
+		case !extra.Empty():
+			caps += ", " + strings.ReplaceAll(shorts(extra), " and ", ", ")
 		}
 	}
 	return fmt.Sprintf("Needs %s and %d of %d system calls.", caps, v.Calls.Allowed, v.Calls.All)
@@ -208,7 +213,7 @@ func (m *model) tiles(v *view) []tile {
 			fmt.Sprintf("%d verified: removal breaks it", verified)},
 		{"System calls", fmt.Sprint(v.Calls.Allowed), fmt.Sprintf("of %d", v.Calls.All),
 			fmt.Sprintf("%d were seen", v.Calls.Seen)},
-		{"Than Docker’s default", v.Surface.Change, v.Surface.ChangeUnit, fmt.Sprintf("%d calls let through there", v.Surface.Default)},
+		{"Against Docker’s default", v.Surface.Change, "calls", fmt.Sprintf("%d are let through there", v.Surface.Default)},
 		{"Runs", fmt.Sprint(learned), "to learn", plural(proofs, "run", "runs") + " to prove"},
 		{"Denials", fmt.Sprint(len(v.Denials.Rows)), "distinct", v.Denials.Summary},
 	}
@@ -234,7 +239,7 @@ func (m *model) warnings() []warning {
 	}
 	if beyond := m.beyondDefault(); len(beyond) > 0 {
 		w = append(w, warning{"It allows more than Docker’s default",
-			"These system calls are refused by default and allowed here: " + strings.Join(beyond, ", ") + "."})
+			"These system calls are refused by default and allowed here: " + firstOf(beyond, 8) + "."})
 	}
 	return w
 }
@@ -352,6 +357,18 @@ func (m *model) runs() []runRow {
 	return rows
 }
 
+// commonProbe is the probe of all runs that have one.
+func (m *model) commonProbe() string {
+	probe := ""
+	for _, r := range m.p.Runs {
+		if probe != "" && r.Probe != "" && r.Probe != probe {
+			return ""
+		}
+		probe = cmp.Or(r.Probe, probe)
+	}
+	return clean(probe)
+}
+
 // clean shows characters that cannot be seen, or that change the direction of the
 // text around them, as Go writes them: names of programs are hostile.
 func clean(s string) string {
@@ -405,6 +422,14 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// firstOf joins the first n names, and says how many more there are.
+func firstOf(names []string, n int) string {
+	if len(names) <= n+1 {
+		return and(names)
+	}
+	return fmt.Sprintf("%s and %d more, listed below", strings.Join(names[:n], ", "), len(names)-n)
 }
 
 // count groups the digits of a number by thin spaces.
