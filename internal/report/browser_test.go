@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/brig-run/brig/capability"
 )
 
 // TestInBrowser looks at pages in Chromium, all in one, since it is slow to
@@ -28,6 +30,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	t.Run("dom", func(t *testing.T) { checkNginx(t, b.openIn(t, site.URL+"/nginx", true)) })
 	t.Run("colours", func(t *testing.T) { checkColours(t, b, site) })
+	t.Run("hover", func(t *testing.T) { checkHover(t, b.openIn(t, site.URL+"/nginx", false)) })
 	t.Run("escaped", func(t *testing.T) { checkEscaped(t, b.openIn(t, site.URL+"/hostile", true)) })
 	t.Run("policy", func(t *testing.T) { checkPolicy(t, b.openIn(t, site.URL+"/nginx", true), site) })
 	t.Run("script", func(t *testing.T) { checkScript(t, b, site) })
@@ -170,6 +173,26 @@ func checkNginx(t *testing.T, p *tab) {
 		if fmt.Sprint(got) != test.want {
 			t.Errorf("%s:\ngot  %v\nwant %s", test.expression, got, test.want)
 		}
+	}
+}
+
+// checkHover: who points at a capability reads what it allows, without a script.
+func checkHover(t *testing.T, p *tab) {
+	p.resize(1280, 900)
+	var at struct{ X, Y float64 }
+	p.eval(&at, `(() => {
+		const cell = [...document.querySelectorAll(".cap")].find((e) => e.querySelector("code").textContent == "SYS_TIME");
+		cell.scrollIntoView({block: "center"});
+		const r = cell.getBoundingClientRect();
+		return {x: r.x + r.width / 2, y: r.y + r.height / 2};
+	})()`)
+	const tips = `[...document.querySelectorAll(".tip")].filter((e) => getComputedStyle(e).visibility == "visible").map((e) => e.textContent)`
+	var before, after []string
+	p.eval(&before, tips)
+	p.do("Input.dispatchMouseEvent", map[string]any{"type": "mouseMoved", "x": at.X, "y": at.Y})
+	p.eval(&after, tips)
+	if len(before) != 0 || len(after) != 1 || after[0] != "SYS_TIME not granted: was refused. "+capability.SYS_TIME.Allows() {
+		t.Errorf("shown before %q, after %q", before, after)
 	}
 }
 

@@ -68,6 +68,7 @@ func startBrowser(t testing.TB) *browser {
 	theirOut.Close()
 	go b.receive(ourIn)
 	t.Cleanup(func() {
+		b.t = t // and not a test inside of it, which has ended
 		b.call("", "Browser.close", nil)
 		ourOut.Close()
 		stop := time.AfterFunc(deadline, func() { cmd.Process.Kill() })

@@ -208,8 +208,12 @@ func (m *model) tiles(v *view) []tile {
 			verified++
 		}
 	}
-	tiles := []tile{
-		{"Capabilities", fmt.Sprint(m.Capabilities.Len()), fmt.Sprintf("of %d by default", m.Default.Len()),
+	of := "of"
+	if !m.Default.Contains(m.Capabilities) {
+		of = "against"
+	}
+	return []tile{
+		{"Capabilities", fmt.Sprint(m.Capabilities.Len()), fmt.Sprintf("%s %d by default", of, m.Default.Len()),
 			fmt.Sprintf("%d verified: removal breaks it", verified)},
 		{"System calls", fmt.Sprint(v.Calls.Allowed), fmt.Sprintf("of %d", v.Calls.All),
 			fmt.Sprintf("%d were seen", v.Calls.Seen)},
@@ -217,7 +221,6 @@ func (m *model) tiles(v *view) []tile {
 		{"Runs", fmt.Sprint(learned), "to learn", plural(proofs, "run", "runs") + " to prove"},
 		{"Denials", fmt.Sprint(len(v.Denials.Rows)), "distinct", v.Denials.Summary},
 	}
-	return tiles
 }
 
 func (m *model) warnings() []warning {
