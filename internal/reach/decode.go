@@ -131,6 +131,7 @@ func decode(code []byte, addr uint64, in *inst) bool {
 	case d.op16:
 		in.width = 2
 	}
+	in.rm = d.rexB // of a register in the opcode; ModRM has its own
 	if !d.operands(form, in) || d.pos > len(d.code) {
 		return false
 	}
@@ -500,7 +501,7 @@ func (in *inst) entryKind() string {
 func (in *inst) padding() bool {
 	switch in.opmap {
 	case mapOne:
-		return in.op == 0x90 && !in.modrm || in.op == 0xcc ||
+		return in.op == 0x90 && in.rm == 0 || in.op == 0xcc ||
 			in.op == 0x8d && in.modrm && in.mod != 3 && in.base == int8(in.reg) && in.disp == 0 && in.index == noReg
 	case map0F:
 		return in.op == 0x1f && !in.vector

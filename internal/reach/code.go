@@ -1,0 +1,575 @@
+package reach
+
+import (
+	"cmp"
+	"debug/elf"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// chunk is a piece of code, in most files a function, that is reached whole
+// or not at all. Where functions begin is not always known; a chunk that is
+// only part of one has edges to where it goes on.
+type chunk = int32
+
+const noChunk chunk = -1
+
+type edgeKind uint8
+
+const (
+	edgeCall      edgeKind = iota // a direct call or jump to the start of a chunk
+	edgeInto                      // one to its middle, or running on into it
+	edgeRef                       // its address is taken
+	edgeImport                    // a call of an imported function
+	edgeImportRef                 // the address of an imported symbol is taken
+	edgeData                      // data is used
+)
+
+// edge leads from a chunk to another, to a symbol (an index in dynsyms) or to
+// data (an index in words).
+type edge struct {
+	at   uint64
+	to   int32
+	kind edgeKind
+}
+
+// event is something of note that an instruction does.
+type event struct {
+	at, to uint64
+	kind   eventKind
+}
+
+type eventKind uint8
+
+const (
+	eventCall  eventKind = iota // a direct branch to another region
+	eventTake                   // takes the address of code
+	eventData                   // uses memory that is not code
+	eventSlot                   // calls or jumps through a word of memory
+	eventEntry                  // enters the kernel
+	eventStop                   // does not go on to the instruction after
+	eventJump                   // jumps to where a register says
+)
+
+// codeMap is the control flow of a file, without what happens within chunks.
+type codeMap struct {
+	*image
+	golang  bool
+	frames  []span
+	chunks  []span // sorted
+	funcs   []symbol
+	edges   []edge
+	first   []int32 // index in edges of the first one of each chunk, and the end
+	entries []event // instructions that enter the kernel
+	words   []dataWord
+	work    int      // see maxWork
+	middles []uint64 // addresses in chunks, other than their starts, that others lead to
+}
+
+// mapCode finds chunks and edges.
+func mapCode(m *image) *codeMap {
+	c := &codeMap{image: m, frames: m.readFrames()}
+	golang := m.readGoFunctions()
+	c.golang = golang != nil
+	c.funcs = functions(m, golang)
+	c.words = m.readWords()
+	regions := c.regions()
+	var events []event
+	for _, r := range regions {
+		events = c.sweep(r, events)
+	}
+	c.cut(regions, events)
+	c.connect(events)
+	return c
+}
+
+// functions returns the symbols of functions, sorted.
+func functions(m *image, golang []symbol) []symbol {
+	var out []symbol
+	for _, table := range [][]symbol{m.dynsyms, m.symtab, golang} {
+		for _, s := range table {
+			if s.defined && s.kind != elf.STT_OBJECT && s.kind != elf.STT_TLS && s.name != "" && m.isCode(s.addr) {
+				out = append(out, s)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
+	return out
+}
+
+// regions returns the pieces that the code is known to be in before it is
+// looked at: functions by their frames, and between these what symbols and
+// words in data say.
+func (c *codeMap) regions() []span {
+	starts := []uint64{c.entry}
+	for _, s := range c.funcs {
+		starts = append(starts, s.addr)
+	}
+	for _, w := range c.words {
+		if !w.isImport {
+			starts = append(starts, w.to)
+		}
+	}
+	starts = append(starts, c.starters...)
+	return disjoint(c.split(fill(c.code, c.frames), starts))
+}
+
+// fill returns the frames and what lies between them in the code.
+func fill(code, frames []span) []span {
+	var out []span
+	for _, s := range code {
+		at := s.lo
+		i, _ := find(frames, s.lo)
+		for ; i < len(frames) && frames[i].lo < s.hi; i++ {
+			f := span{max(frames[i].lo, s.lo), min(frames[i].hi, s.hi)}
+			out = append(out, span{at, f.lo}, f)
+			at = f.hi
+		}
+		out = append(out, span{at, s.hi})
+	}
+	return disjoint(out)
+}
+
+// split cuts the spans that are no frames at the addresses.
+func (c *codeMap) split(spans []span, at []uint64) []span {
+	slices.Sort(at)
+	at = slices.Compact(at)
+	var out []span
+	for _, s := range spans {
+		if _, framed := find(c.frames, s.lo); !framed {
+			i, _ := slices.BinarySearch(at, s.lo+1)
+			for ; i < len(at) && at[i] < s.hi; i++ {
+				out = append(out, span{s.lo, at[i]})
+				s.lo = at[i]
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// sweep decodes a region from its start to its end.
+func (c *codeMap) sweep(r span, events []event) []event {
+	code := c.bytes(r.lo, r.hi-r.lo)
+	var in inst
+	for at := uint64(0); at < uint64(len(code)); {
+		if !decode(code[at:], r.lo+at, &in) {
+			at++
+			continue
+		}
+		at += uint64(in.len)
+		events = c.note(&in, r, events)
+	}
+	return events
+}
+
+// note appends what in does. Branches within the region are of no interest.
+func (c *codeMap) note(in *inst, r span, events []event) []event {
+	kind, target := in.flow()
+	switch kind {
+	case flowCall:
+		return append(events, event{in.addr, target, eventCall})
+	case flowJump, flowCond:
+		if !r.has(target) {
+			events = append(events, event{in.addr, target, eventCall})
+		}
+		if kind == flowJump {
+			events = append(events, event{in.addr, in.end(), eventStop})
+		}
+		return events
+	case flowCallMem, flowJumpMem:
+		if addr, ok := in.memory(); ok {
+			events = append(events, event{in.addr, addr, eventSlot})
+		} else if in.mod != 3 && in.base == noReg && kind == flowJumpMem {
+			events = append(events, event{in.addr, uint64(in.disp), eventData})
+		}
+		if kind == flowJumpMem {
+			events = append(events, event{in.addr, in.end(), eventStop}, event{in.addr, 0, eventJump})
+		}
+		return events
+	case flowStop:
+		return append(events, event{in.addr, in.end(), eventStop})
+	}
+	if in.entryKind() != "" {
+		return append(events, event{in.addr, 0, eventEntry})
+	}
+	return c.noteOperand(in, events)
+}
+
+// noteOperand appends the address that in has as an operand.
+func (c *codeMap) noteOperand(in *inst, events []event) []event {
+	addr, ok := in.memory()
+	switch {
+	case ok && in.base == regRIP:
+	case c.fixed && in.modrm && in.mod != 3 && !in.seg && in.base == noReg: // also with an index
+		addr = uint64(in.disp)
+	case c.fixed && in.takesImmediate():
+		addr = uint64(uint32(in.imm))
+	default:
+		return events
+	}
+	if c.isCode(addr) {
+		if in.opmap == mapOne && (in.op == 0x8d || in.takesImmediate()) {
+			events = append(events, event{in.addr, addr, eventTake})
+		}
+		return events
+	}
+	if c.at(addr) == nil && !c.mapped(addr) {
+		return events
+	}
+	return append(events, event{in.addr, addr, eventData})
+}
+
+// takesImmediate reports whether in puts a number of 32 bits somewhere, which
+// in a file with final addresses can be an address.
+func (in *inst) takesImmediate() bool {
+	if in.opmap != mapOne || in.width == 2 {
+		return false
+	}
+	return in.op >= 0xb8 && in.op <= 0xbf || in.op == 0xc7 || in.op == 0x68
+}
+
+// mapped reports whether addr is in a segment, be it past what the file has.
+func (m *image) mapped(addr uint64) bool {
+	for i := range m.segments {
+		if m.segments[i].has(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// cut makes chunks: regions, cut where calls and addresses that are taken lead.
+func (c *codeMap) cut(regions []span, events []event) {
+	var starts []uint64
+	for _, e := range events {
+		if e.kind == eventTake || e.kind == eventCall {
+			starts = append(starts, e.to)
+		}
+	}
+	c.chunks = c.split(regions, starts)
+}
+
+// chunkAt returns the chunk that has the address.
+func (c *codeMap) chunkAt(addr uint64) chunk {
+	if i, ok := find(c.chunks, addr); ok {
+		return chunk(i)
+	}
+	return noChunk
+}
+
+// connect makes edges of events, which are in the order of addresses.
+func (c *codeMap) connect(events []event) {
+	c.first = make([]int32, 0, len(c.chunks)+1)
+	i := 0
+	for n, s := range c.chunks {
+		c.first = append(c.first, int32(len(c.edges)))
+		begin := i
+		for ; i < len(events) && events[i].at < s.hi; i++ {
+			if events[i].at >= s.lo {
+				c.connectEvent(chunk(n), events[i])
+			}
+		}
+		c.connectTables(s, events[begin:i])
+		if n+1 < len(c.chunks) && c.chunks[n+1].lo == s.hi {
+			c.connectEnd(chunk(n), events[begin:i])
+		}
+	}
+	c.first = append(c.first, int32(len(c.edges)))
+	slices.Sort(c.middles)
+	c.middles = slices.Compact(c.middles)
+}
+
+// out returns the edges of a chunk.
+func (c *codeMap) out(n chunk) []edge { return c.edges[c.first[n]:c.first[n+1]] }
+
+func (c *codeMap) connectEvent(from chunk, e event) {
+	switch e.kind {
+	case eventCall:
+		c.connectTo(from, e.at, e.to, edgeCall)
+	case eventTake:
+		c.connectTo(from, e.at, e.to, edgeRef)
+	case eventSlot:
+		if !c.connectSlot(e.at, e.to, true) {
+			c.connectData(e.at, e.to)
+		}
+	case eventData:
+		if !c.connectSlot(e.at, e.to, false) {
+			c.connectData(e.at, e.to)
+		}
+	case eventEntry:
+		c.entries = append(c.entries, e)
+	}
+}
+
+// connectTo adds an edge to code, or to what a stub of the PLT leads to.
+func (c *codeMap) connectTo(from chunk, at, to uint64, kind edgeKind) {
+	if slot, ok := c.stub(to); ok && c.connectSlot(at, slot, kind == edgeCall) {
+		return
+	}
+	n := c.chunkAt(to)
+	if n == noChunk || n == from && c.chunks[n].lo != to {
+		return
+	}
+	if c.chunks[n].lo != to {
+		c.middles = append(c.middles, to)
+		if kind == edgeCall {
+			kind = edgeInto
+		}
+	}
+	c.edges = append(c.edges, edge{at, n, kind})
+}
+
+// stub returns the word through which code at addr jumps at once.
+func (c *codeMap) stub(addr uint64) (uint64, bool) {
+	var in inst
+	for range 2 {
+		if !decode(c.at(addr), addr, &in) {
+			return 0, false
+		}
+		if kind, _ := in.flow(); kind == flowJumpMem {
+			slot, ok := in.memory()
+			return slot, ok
+		}
+		if in.opmap != map0F || in.op != 0x1e { // ENDBR64
+			return 0, false
+		}
+		addr = in.end()
+	}
+	return 0, false
+}
+
+// connectSlot adds an edge to what the dynamic linker puts into a word.
+func (c *codeMap) connectSlot(at, slot uint64, call bool) bool {
+	r, ok := c.relocationAt(slot)
+	if !ok {
+		return false
+	}
+	switch {
+	case r.kind == elf.R_X86_64_RELATIVE, r.kind == elf.R_X86_64_IRELATIVE:
+		n := c.chunkAt(r.addend)
+		if n == noChunk {
+			return false
+		}
+		kind := edgeRef
+		if call && c.chunks[n].lo == r.addend {
+			kind = edgeCall
+		}
+		c.edges = append(c.edges, edge{at, n, kind})
+	case r.sym != 0 && r.kind != elf.R_X86_64_COPY:
+		kind := edgeImportRef
+		if call {
+			kind = edgeImport
+		}
+		c.edges = append(c.edges, edge{at, int32(r.sym), kind})
+	default:
+		return false
+	}
+	return true
+}
+
+func (m *image) relocationAt(addr uint64) (relocation, bool) {
+	i, ok := slices.BinarySearchFunc(m.relocs, addr, func(r relocation, a uint64) int { return cmp.Compare(r.at, a) })
+	if !ok {
+		return relocation{}, false
+	}
+	return m.relocs[i], true
+}
+
+func (c *codeMap) connectData(at, addr uint64) {
+	// Data leads on from where it is used; see words.
+}
+
+// connectTables adds edges from a chunk without a frame, whose end is a guess,
+// to what the tables of its switches lead to.
+func (c *codeMap) connectTables(s span, events []event) {
+	if _, framed := find(c.frames, s.lo); framed || !slices.ContainsFunc(events, func(e event) bool { return e.kind == eventJump }) {
+		return
+	}
+	for _, e := range events {
+		if e.kind != eventData {
+			continue
+		}
+		for _, to := range c.table(e.to, span{s.lo - min(s.lo, 1<<20), s.hi + 1<<20}) {
+			if n := c.chunkAt(to); n != noChunk && !s.has(to) {
+				c.edges = append(c.edges, edge{e.at, n, edgeInto})
+				c.middles = append(c.middles, to)
+			}
+		}
+	}
+}
+
+const maxTableEntries = 4096
+
+// table returns where the table of a switch at addr leads: offsets of 32 bits
+// from itself, or addresses, as long as they are in the span.
+func (c *codeMap) table(addr uint64, in span) []uint64 {
+	b := c.at(addr)
+	var out []uint64
+	for t := b; len(t) >= 4 && len(out) < maxTableEntries; t = t[4:] {
+		to := addr + uint64(int64(int32(order.Uint32(t))))
+		if !in.has(to) || !c.isCode(to) {
+			break
+		}
+		out = append(out, to)
+	}
+	if out != nil {
+		return out
+	}
+	for t := b; len(t) >= 8 && len(out) < maxTableEntries; t = t[8:] {
+		to := order.Uint64(t)
+		if r, ok := c.relocationAt(addr + uint64(len(b)-len(t))); ok {
+			to = r.addend
+		}
+		if !in.has(to) || !c.isCode(to) {
+			break
+		}
+		out = append(out, to)
+	}
+	return out
+}
+
+// connectEnd adds an edge to the next chunk where control can run on into it.
+// After a call at the end of a function with a frame it cannot: what is called
+// does not return.
+func (c *codeMap) connectEnd(n chunk, events []event) {
+	s := c.chunks[n]
+	_, framed := find(c.frames, s.lo)
+	runs, call := c.runsOn(s, events)
+	if !runs || call && framed {
+		return
+	}
+	c.edges = append(c.edges, edge{s.hi, n + 1, edgeInto})
+	if !call {
+		c.middles = append(c.middles, s.hi)
+	}
+}
+
+// runsOn reports whether control can reach the end of a chunk, and whether it
+// does so by a return from a call.
+func (c *codeMap) runsOn(s span, events []event) (runs, call bool) {
+	at := s.lo
+	for i := len(events) - 1; i >= 0; i-- {
+		if events[i].kind == eventStop {
+			at = events[i].to
+			break
+		}
+	}
+	runs = at == s.lo
+	var in inst
+	for at < s.hi {
+		if !decode(c.at(at), at, &in) {
+			return true, false
+		}
+		if !in.padding() {
+			kind, _ := in.flow()
+			runs, call = true, kind == flowCall || kind == flowCallMem
+		}
+		at = in.end()
+	}
+	return runs || at > s.hi, call
+}
+
+// dataWord is a word in data that the address of code, or of an imported
+// symbol, is in.
+type dataWord struct {
+	at, to   uint64
+	sym      uint32
+	isImport bool
+}
+
+// readWords returns the words in data that lead to code.
+func (m *image) readWords() []dataWord {
+	var out []dataWord
+	for _, r := range m.relocs {
+		switch r.kind {
+		case elf.R_X86_64_RELATIVE:
+			if m.isCode(r.addend) && !m.inGOT(r.at) {
+				out = append(out, dataWord{at: r.at, to: r.addend})
+			}
+		case elf.R_X86_64_IRELATIVE:
+			if m.isCode(r.addend) {
+				out = append(out, dataWord{at: r.at, to: r.addend})
+			}
+		case elf.R_X86_64_64:
+			out = append(out, dataWord{at: r.at, sym: r.sym, isImport: true})
+		}
+	}
+	if m.fixed {
+		out = m.scanWords(out)
+	}
+	slices.SortFunc(out, func(a, b dataWord) int { return cmp.Compare(a.at, b.at) })
+	return out
+}
+
+// inGOT reports whether a word is in the global offset table, which code uses
+// word by word.
+func (m *image) inGOT(addr uint64) bool {
+	for _, s := range m.sections {
+		if s.has(addr) {
+			return s.name == ".got"
+		}
+	}
+	return false
+}
+
+// scanWords appends what in a file with final addresses, which has no
+// relocations to tell, looks like the address of code.
+func (m *image) scanWords(out []dataWord) []dataWord {
+	for _, s := range m.dataSpans() {
+		lo := (s.lo + 7) &^ 7
+		b := m.at(lo)
+		if b == nil || s.hi < lo {
+			continue
+		}
+		b = b[:min(uint64(len(b)), s.hi-lo)]
+		for at := lo; len(b) >= 8; b, at = b[8:], at+8 {
+			v := order.Uint64(b)
+			if v == 0 || !m.isCode(v) {
+				continue
+			}
+			if _, ok := m.relocationAt(at); !ok {
+				out = append(out, dataWord{at: at, to: v})
+			}
+		}
+	}
+	return out
+}
+
+// dataSpans returns where a program can have pointers: its sections of data,
+// without those that are for the linker, else its segments without code.
+func (m *image) dataSpans() []span {
+	var out []span
+	for _, s := range m.sections {
+		switch {
+		case s.flags&elf.SHF_EXECINSTR != 0, strings.HasPrefix(s.name, ".dyn"), strings.HasPrefix(s.name, ".gnu"),
+			strings.HasPrefix(s.name, ".eh_frame"), strings.HasSuffix(s.name, "pclntab"), strings.HasPrefix(s.name, ".note"),
+			strings.HasPrefix(s.name, ".rela.dyn"), strings.HasPrefix(s.name, ".gcc_except"), s.name == ".hash", s.name == ".got.plt", s.name == ".symtab":
+		default:
+			out = append(out, s.span)
+		}
+	}
+	if len(m.sections) > 0 {
+		return out
+	}
+	for _, s := range m.segments {
+		if !s.exec {
+			out = append(out, s.span)
+		}
+	}
+	return out
+}
+
+// functionAt returns the name of the function that addr is in, or "".
+func (c *codeMap) functionAt(addr uint64) string {
+	i := sort.Search(len(c.funcs), func(i int) bool { return c.funcs[i].addr > addr }) - 1
+	n := c.chunkAt(addr)
+	if i < 0 || n == noChunk {
+		return ""
+	}
+	if s := c.funcs[i]; s.addr+s.size > addr || c.chunks[n].has(s.addr) {
+		return s.name
+	}
+	return ""
+}

@@ -1,0 +1,230 @@
+package reach
+
+import (
+	"slices"
+)
+
+// fact is a system call that a chunk makes, itself or by a function that it
+// gives the number.
+type fact struct {
+	at    uint64
+	in    chunk
+	nr    uint32
+	entry string // "syscall", "int 0x80" or "sysenter"
+}
+
+// passed says that a chunk makes the system call whose number it is given.
+type passed struct {
+	in    chunk
+	term  term
+	entry string
+}
+
+// facts are what is known of the numbers of system calls.
+type facts struct {
+	calls   []fact
+	unknown []fact // whose nr means nothing
+	passed  []passed
+	seen    map[any]bool
+}
+
+// isNew reports whether the fact has not been noted yet.
+func (f *facts) isNew(fact any) bool {
+	if f.seen == nil {
+		f.seen = map[any]bool{}
+	}
+	if f.seen[fact] {
+		return false
+	}
+	f.seen[fact] = true
+	return true
+}
+
+// maxPassed is how many chunks of a file may pass numbers on.
+const maxPassed = 4096
+
+// add notes that the code at an address makes the system call that v says.
+func (f *facts) add(in chunk, at uint64, v value, entry string) {
+	for _, t := range v {
+		c := fact{at, in, uint32(t.n), entry}
+		p := passed{in, t, entry}
+		switch {
+		case t.kind == termConst:
+			if f.isNew(c) {
+				f.calls = append(f.calls, c)
+			}
+		case t.kind != termUnknown && t.kind != termStack && t.kind != termGlobal && len(f.passed) < maxPassed:
+			if f.isNew(p) {
+				f.passed = append(f.passed, p)
+			}
+		default:
+			c.nr = unknownNumber
+			if f.isNew(c) {
+				f.unknown = append(f.unknown, c)
+			}
+		}
+	}
+}
+
+const unknownNumber = ^uint32(0)
+
+// findFacts finds the numbers of the system calls of a file.
+func (c *codeMap) findFacts() *facts {
+	f := &facts{}
+	last := noChunk
+	for _, e := range c.entries {
+		n := c.chunkAt(e.at)
+		if n == last {
+			continue
+		}
+		last = n
+		found := c.visit(n, func(in *inst, s *state) {
+			if kind := in.entryKind(); kind != "" {
+				f.add(n, in.addr, s.regs[rax], kind)
+			}
+		})
+		if !found {
+			f.add(n, e.at, unknown, "syscall")
+		}
+	}
+	c.follow(f, 0)
+	return f
+}
+
+// follow finds what callers pass to the chunks of f.passed from index i on,
+// and to those that pass on what they are given.
+func (c *codeMap) follow(f *facts, i int) {
+	if i == len(f.passed) {
+		return
+	}
+	callers := c.callers()
+	for ; i < len(f.passed); i++ {
+		p := f.passed[i]
+		to := c.chunks[p.in].lo
+		for _, from := range callers[p.in] {
+			c.visitCalls(f, from, p, func(in *inst) bool {
+				kind, target := in.flow()
+				return kind != flowNext && kind != flowStop && c.leads(in, kind, target) == to
+			})
+		}
+	}
+}
+
+// leads returns the address that a branch in the file leads to, by a stub or a
+// word of memory if need be, or 0.
+func (c *codeMap) leads(in *inst, kind flow, target uint64) uint64 {
+	slot, ok := uint64(0), false
+	switch kind {
+	case flowCallMem, flowJumpMem:
+		if slot, ok = in.memory(); !ok {
+			return 0
+		}
+	default:
+		if slot, ok = c.stub(target); !ok {
+			return target
+		}
+	}
+	if r, ok := c.relocationAt(slot); ok && r.sym == 0 {
+		return r.addend
+	}
+	return target
+}
+
+// visitCalls notes in f what chunk from passes where it calls as is says.
+func (c *codeMap) visitCalls(f *facts, from chunk, p passed, is func(*inst) bool) {
+	found := c.visit(from, func(in *inst, s *state) {
+		if is(in) {
+			kind, _ := in.flow()
+			f.add(from, in.addr, c.argument(s, p.term, kind == flowCall || kind == flowCallMem), p.entry)
+		}
+	})
+	if !found {
+		f.add(from, c.chunks[from].lo, unknown, p.entry)
+	}
+}
+
+// argument returns the value of a term of a function where s holds before it
+// is called, or jumped to.
+func (c *codeMap) argument(s *state, t term, call bool) value {
+	switch t.kind {
+	case termReg:
+		return s.regs[t.reg]
+	case termSlot:
+		at, ok := s.regs[rsp].stackOffset()
+		if !ok {
+			return unknown
+		}
+		if call {
+			at -= 8
+		}
+		return s.slot(at + t.n)
+	case termField:
+		var out value
+		for _, a := range s.regs[t.reg] {
+			switch a.kind {
+			case termStack:
+				out = out.join(s.slot(a.n + t.n))
+			case termReg:
+				out = out.join(value{{n: t.n, kind: termField, reg: a.reg}})
+			default:
+				return unknown
+			}
+		}
+		return out
+	}
+	return unknown
+}
+
+// callers returns, for each chunk, which others call it or jump to its start.
+func (c *codeMap) callers() [][]chunk {
+	out := make([][]chunk, len(c.chunks))
+	for n := range c.chunks {
+		for _, e := range c.out(chunk(n)) {
+			if e.kind != edgeCall {
+				continue
+			}
+			if l := out[e.to]; len(l) == 0 || l[len(l)-1] != chunk(n) {
+				out[e.to] = append(l, chunk(n))
+			}
+		}
+	}
+	return out
+}
+
+// factsOf returns what the file passes where it calls an imported symbol that
+// makes the system call p.term.
+func (c *codeMap) factsOf(sym string, passed []passed) *facts {
+	f := &facts{}
+	for n := range c.chunks {
+		if !slices.ContainsFunc(c.out(chunk(n)), func(e edge) bool {
+			return e.kind == edgeImport && c.dynsyms[e.to].name == sym
+		}) {
+			continue
+		}
+		for _, p := range passed {
+			c.visitCalls(f, chunk(n), p, func(in *inst) bool { return c.imports(in) == sym })
+		}
+	}
+	c.follow(f, 0)
+	return f
+}
+
+// imports returns the name of the symbol that in branches to, or "".
+func (c *codeMap) imports(in *inst) string {
+	kind, target := in.flow()
+	slot, ok := uint64(0), false
+	switch kind {
+	case flowCall, flowJump, flowCond:
+		slot, ok = c.stub(target)
+	case flowCallMem, flowJumpMem:
+		slot, ok = in.memory()
+	}
+	if !ok {
+		return ""
+	}
+	r, ok := c.relocationAt(slot)
+	if !ok || r.sym == 0 {
+		return ""
+	}
+	return c.dynsyms[r.sym].name
+}

@@ -1,0 +1,237 @@
+package reach
+
+import "slices"
+
+// Limits on the work for one chunk. Past them all is unknown.
+const (
+	maxChunkInsts = 1 << 16
+	maxSteps      = 40 // times that each instruction is gone through, on average
+
+	maxWork = 50e6 // instructions in all chunks that are looked at for one file
+)
+
+// block is instructions that run one after the other, from first up to,
+// without, end.
+type block struct {
+	first, end int
+	next       []int // blocks
+	in         *state
+	queued     bool
+}
+
+// function is a chunk with its instructions and blocks.
+type function struct {
+	code   *codeMap
+	span   span
+	insts  []inst
+	blocks []block
+	at     map[uint64]int // block by its address
+	jumps  bool           // to a register
+}
+
+// visit calls f before every instruction of a chunk that can run, with the
+// values at that point. It is false when the chunk is too large.
+func (c *codeMap) visit(n chunk, f func(*inst, *state)) bool {
+	fn := &function{code: c, span: c.chunks[n]}
+	if !fn.decode() {
+		return false
+	}
+	if c.work += len(fn.insts); c.work > maxWork {
+		return false
+	}
+	fn.split()
+	if !fn.solve() {
+		return false
+	}
+	for i := range fn.blocks {
+		b := &fn.blocks[i]
+		if b.in == nil {
+			continue
+		}
+		fn.run(b, b.in.clone(), f)
+	}
+	return true
+}
+
+func (fn *function) decode() bool {
+	code := fn.code.bytes(fn.span.lo, fn.span.hi-fn.span.lo)
+	for at := 0; at < len(code); {
+		var in inst
+		if !decode(code[at:], fn.span.lo+uint64(at), &in) {
+			at++
+			continue
+		}
+		at += int(in.len)
+		if fn.insts = append(fn.insts, in); len(fn.insts) > maxChunkInsts {
+			return false
+		}
+	}
+	return len(fn.insts) > 0
+}
+
+// split finds the blocks.
+func (fn *function) split() {
+	leaders := []uint64{fn.insts[0].addr}
+	tables := fn.tables()
+	leaders = append(leaders, tables...)
+	i, _ := slices.BinarySearch(fn.code.middles, fn.span.lo)
+	for ; i < len(fn.code.middles) && fn.span.has(fn.code.middles[i]); i++ {
+		leaders = append(leaders, fn.code.middles[i])
+	}
+	for i := range fn.insts {
+		in := &fn.insts[i]
+		kind, target := in.flow()
+		if kind == flowNext || kind == flowCall || kind == flowCallMem {
+			continue
+		}
+		leaders = append(leaders, in.end())
+		if kind == flowJump || kind == flowCond {
+			leaders = append(leaders, target)
+		}
+	}
+	slices.Sort(leaders)
+	fn.makeBlocks(slices.Compact(leaders))
+	fn.connect(tables)
+}
+
+func (fn *function) makeBlocks(leaders []uint64) {
+	fn.at = make(map[uint64]int, len(leaders))
+	for i := range fn.insts {
+		addr := fn.insts[i].addr
+		for len(leaders) > 0 && leaders[0] < addr {
+			leaders = leaders[1:]
+		}
+		if i == 0 || len(leaders) > 0 && leaders[0] == addr {
+			if n := len(fn.blocks); n > 0 {
+				fn.blocks[n-1].end = i
+			}
+			fn.at[addr] = len(fn.blocks)
+			fn.blocks = append(fn.blocks, block{first: i})
+		}
+	}
+	fn.blocks[len(fn.blocks)-1].end = len(fn.insts)
+}
+
+func (fn *function) connect(tables []uint64) {
+	for i := range fn.blocks {
+		b := &fn.blocks[i]
+		last := &fn.insts[b.end-1]
+		kind, target := last.flow()
+		if kind == flowJump || kind == flowCond {
+			fn.link(b, target)
+		}
+		if kind == flowJumpMem {
+			for _, t := range tables {
+				fn.link(b, t)
+			}
+		}
+		if kind != flowJump && kind != flowJumpMem && kind != flowStop && i+1 < len(fn.blocks) {
+			b.next = append(b.next, i+1)
+		}
+	}
+}
+
+func (fn *function) link(b *block, target uint64) {
+	if n, ok := fn.at[target]; ok {
+		b.next = append(b.next, n)
+	}
+}
+
+// tables returns where the tables of the chunk's switches lead.
+func (fn *function) tables() []uint64 {
+	var out []uint64
+	for i := range fn.insts {
+		in := &fn.insts[i]
+		if kind, _ := in.flow(); kind == flowJumpMem {
+			fn.jumps = true
+		}
+	}
+	if !fn.jumps {
+		return nil
+	}
+	for i := range fn.insts {
+		in := &fn.insts[i]
+		addr, ok := in.memory()
+		if !ok && in.modrm && in.mod != 3 && in.base == noReg && !in.seg {
+			addr, ok = uint64(in.disp), true
+		}
+		if ok && len(out) < maxTableEntries {
+			out = append(out, fn.code.table(addr, fn.span)...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// solve finds what is known at the start of each block.
+func (fn *function) solve() bool {
+	fn.blocks[0].in = entryState()
+	work := []int{0}
+	enter := func(addr uint64) {
+		if n, ok := fn.at[addr]; ok {
+			if b := &fn.blocks[n]; b.in == nil {
+				b.in = strangeState()
+			} else {
+				b.in.merge(strangeState())
+			}
+			work = append(work, n)
+		}
+	}
+	i, _ := slices.BinarySearch(fn.code.middles, fn.span.lo+1)
+	for ; i < len(fn.code.middles) && fn.span.has(fn.code.middles[i]); i++ {
+		enter(fn.code.middles[i])
+	}
+	budget := maxSteps * len(fn.insts)
+	for next := 0; ; next++ {
+		if work, budget = fn.settle(work, budget); budget < 0 {
+			return false
+		}
+		for next < len(fn.blocks) && fn.blocks[next].in != nil {
+			next++
+		}
+		if next >= len(fn.blocks) {
+			return true
+		}
+		enter(fn.insts[fn.blocks[next].first].addr) // entered in a way that is not seen
+	}
+}
+
+// settle carries states on until nothing changes.
+func (fn *function) settle(work []int, budget int) ([]int, int) {
+	for len(work) > 0 && budget >= 0 {
+		b := &fn.blocks[work[len(work)-1]]
+		work = work[:len(work)-1]
+		b.queued = false
+		s := b.in.clone()
+		budget -= b.end - b.first + len(b.next) + len(s.slots)/4
+		fn.run(b, s, nil)
+		for _, n := range b.next {
+			to := &fn.blocks[n]
+			budget -= len(s.slots) / 4
+			if to.in == nil {
+				to.in = s.clone()
+			} else if !to.in.merge(s) {
+				continue
+			}
+			if !to.queued {
+				to.queued = true
+				work = append(work, n)
+			}
+		}
+	}
+	return work[:0], budget
+}
+
+func (fn *function) run(b *block, s *state, f func(*inst, *state)) {
+	for i := b.first; i < b.end; i++ {
+		in := &fn.insts[i]
+		if f != nil {
+			f(in, s)
+		}
+		if kind, _ := in.flow(); kind == flowCall || kind == flowCallMem {
+			s.clobber(fn.code.golang)
+			continue
+		}
+		fn.code.step(s, in)
+	}
+}

@@ -1,0 +1,340 @@
+package reach
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
+
+const maxLibraries = 1024 // of one program
+
+// link is a program with its libraries, as the dynamic linker puts them
+// together.
+type link struct {
+	tree    *files
+	out     *union
+	program string
+	loaded  []*loaded // in the order in which symbols are looked up
+	queue   []node
+	found   map[string][]node // what a symbol leads to
+}
+
+// loaded is a file of a program.
+type loaded struct {
+	*File
+	path    string
+	facts   []*facts
+	reached []bool // by chunk
+	from    []node // by chunk: one that leads to it
+	calls   map[chunk][]fact
+	unknown map[chunk][]fact
+	passed  map[chunk]bool
+	asks    bool // looks up symbols by name at run time
+	opens   bool // loads libraries at run time
+}
+
+// node is a chunk of a loaded file.
+type node struct {
+	file int32
+	chunk
+}
+
+func newLink(t *files, u *union, program string) *link {
+	return &link{tree: t, out: u, program: program, found: map[string][]node{}}
+}
+
+// load adds a file and, breadth first, the libraries that it needs.
+func (l *link) load(resolved string, f *File) {
+	first := len(l.loaded)
+	l.add(resolved, f)
+	if p := f.Interpreter(); p != "" && first == 0 {
+		defer l.loadInterpreter(p)
+	}
+	for i := first; i < len(l.loaded); i++ {
+		f := l.loaded[i]
+		for _, name := range f.Needed() {
+			l.loadLibrary(name, f)
+		}
+	}
+}
+
+// add adds a file, unless it is there already.
+func (l *link) add(resolved string, f *File) bool {
+	if slices.ContainsFunc(l.loaded, func(o *loaded) bool { return o.path == resolved }) || len(l.loaded) >= maxLibraries {
+		return false
+	}
+	l.out.files["/"+resolved] = true
+	n := len(f.code.chunks)
+	l.loaded = append(l.loaded, &loaded{
+		File: f, path: resolved, facts: []*facts{f.facts},
+		reached: make([]bool, n), from: make([]node, n),
+	})
+	return true
+}
+
+func (l *link) loadLibrary(name string, by *loaded) {
+	resolved, f, err := l.tree.library(name, "/"+path.Dir(by.path), by.code.runpath)
+	if err != nil {
+		l.out.note("/%s: %v", by.path, err)
+		return
+	}
+	l.add(resolved, f)
+}
+
+func (l *link) loadInterpreter(name string) {
+	resolved, err := l.tree.find(name)
+	var f *File
+	if err == nil {
+		f, err = l.tree.scan(resolved)
+	}
+	if err != nil {
+		l.out.note("/%s: dynamic linker: %v", l.program, err)
+		return
+	}
+	l.add(resolved, f)
+	for _, o := range l.loaded {
+		if o.path == resolved {
+			o.asks = true
+		}
+	}
+}
+
+// run finds all code that is reached, and adds its calls to the result.
+func (l *link) run() {
+	l.passNumbers()
+	for _, f := range l.loaded {
+		f.index()
+	}
+	for i := range l.loaded {
+		l.start(int32(i))
+	}
+	l.walk()
+	for i := range l.loaded {
+		l.askByName(int32(i))
+	}
+	l.walk()
+	l.collect()
+}
+
+// passNumbers finds the numbers that files pass to functions of other files.
+func (l *link) passNumbers() {
+	for range maxWrappers {
+		wrappers := map[string][]passed{}
+		for _, f := range l.loaded {
+			for _, facts := range f.facts {
+				f.wrappers(facts, wrappers)
+			}
+		}
+		more := false
+		for _, f := range l.loaded {
+			for _, name := range f.imports {
+				if p := wrappers[name]; len(p) > 0 {
+					e := f.callsOf(name, p)
+					if !slices.Contains(f.facts, e) {
+						f.facts = append(f.facts, e)
+						more = more || len(e.passed) > 0
+					}
+				}
+			}
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// maxWrappers is how many files may pass a number on to the next.
+const maxWrappers = 4
+
+// index sorts the facts by chunks.
+func (f *loaded) index() {
+	f.calls, f.unknown, f.passed = map[chunk][]fact{}, map[chunk][]fact{}, map[chunk]bool{}
+	for _, facts := range f.facts {
+		for _, c := range facts.calls {
+			f.calls[c.in] = append(f.calls[c.in], c)
+		}
+		for _, c := range facts.unknown {
+			f.unknown[c.in] = append(f.unknown[c.in], c)
+		}
+		for _, p := range facts.passed {
+			f.passed[p.in] = true
+		}
+	}
+}
+
+// start reaches what runs without being called by other code.
+func (l *link) start(i int32) {
+	f := l.loaded[i]
+	from := node{-1, noChunk}
+	if i == 0 || f.asks {
+		l.reachAddr(i, f.code.entry, from, false)
+	}
+	for _, a := range f.code.starters {
+		l.reachAddr(i, a, from, false)
+	}
+	for _, w := range f.code.words {
+		if w.isImport {
+			l.reachSymbol(i, f.code.dynsyms[w.sym].name, from, true)
+		} else {
+			l.reachAddr(i, w.to, from, true)
+		}
+	}
+	if f.code.golang {
+		for _, s := range f.code.funcs {
+			l.reachAddr(i, s.addr, from, false)
+		}
+	}
+}
+
+func (l *link) reachAddr(i int32, addr uint64, from node, taken bool) {
+	if n := l.loaded[i].code.chunkAt(addr); n != noChunk {
+		l.reach(node{i, n}, from, taken)
+	}
+}
+
+// reach notes that a chunk is reached. When its address was taken, and not
+// called, nobody knows what it is passed.
+func (l *link) reach(n, from node, taken bool) {
+	f := l.loaded[n.file]
+	if taken && f.passed[n.chunk] {
+		l.unknown(n, "syscall")
+	}
+	if f.reached[n.chunk] {
+		return
+	}
+	f.reached[n.chunk] = true
+	f.from[n.chunk] = from
+	l.queue = append(l.queue, n)
+}
+
+func (l *link) walk() {
+	for len(l.queue) > 0 {
+		n := l.queue[len(l.queue)-1]
+		l.queue = l.queue[:len(l.queue)-1]
+		f := l.loaded[n.file]
+		for _, e := range f.code.out(n.chunk) {
+			switch e.kind {
+			case edgeCall, edgeInto:
+				l.reach(node{n.file, e.to}, n, false)
+			case edgeRef:
+				l.reach(node{n.file, e.to}, n, true)
+			case edgeImport, edgeImportRef:
+				l.reachSymbol(n.file, f.code.dynsyms[e.to].name, n, e.kind == edgeImportRef)
+			}
+		}
+	}
+}
+
+// reachSymbol reaches the definitions of a symbol in the first file that has any.
+func (l *link) reachSymbol(by int32, name string, from node, taken bool) {
+	switch name {
+	case "dlsym", "dlvsym":
+		l.loaded[by].asks = true
+	case "dlopen", "dlmopen":
+		l.loaded[by].opens = true
+	}
+	for _, n := range l.lookup(name) {
+		l.reach(n, from, taken)
+	}
+}
+
+func (l *link) lookup(name string) []node {
+	if n, ok := l.found[name]; ok || name == "" {
+		return n
+	}
+	var out []node
+	for i, f := range l.loaded {
+		addrs, ok := f.exports[name]
+		if !ok {
+			continue
+		}
+		for _, a := range addrs {
+			if n := f.code.chunkAt(a); n != noChunk {
+				out = append(out, node{int32(i), n})
+			}
+		}
+		break
+	}
+	l.found[name] = out
+	return out
+}
+
+// askByName reaches the functions whose names a file that looks up symbols at
+// run time has among its strings.
+func (l *link) askByName(i int32) {
+	if !l.loaded[i].asks {
+		return
+	}
+	for name := range l.loaded[i].strings() {
+		for j, f := range l.loaded {
+			for _, a := range f.exports[name] {
+				l.reachAddr(int32(j), a, node{-1, noChunk}, true)
+			}
+		}
+	}
+}
+
+// collect adds the calls of all reached chunks to the result.
+func (l *link) collect() {
+	for i, f := range l.loaded {
+		for n, calls := range f.calls {
+			if f.reached[n] {
+				for _, c := range calls {
+					l.call(node{int32(i), n}, c)
+				}
+			}
+		}
+		for n, sites := range f.unknown {
+			if f.reached[n] {
+				l.unknown(node{int32(i), n}, sites[0].entry)
+			}
+		}
+		if f.opens {
+			l.out.note("/%s: /%s loads libraries at run time (dlopen)", l.program, f.path)
+		}
+	}
+}
+
+func (l *link) call(n node, c fact) {
+	key := callKey{syscalls.X86_64, c.nr}
+	switch {
+	case c.entry != "syscall":
+		key.abi = syscalls.I386
+	case c.nr&syscalls.X32Bit != 0:
+		key.abi = syscalls.X32
+	}
+	if _, ok := l.out.calls[key]; !ok {
+		l.out.calls[key] = l.site(n, c.entry)
+	}
+}
+
+func (l *link) unknown(n node, entry string) {
+	s := l.site(n, entry)
+	key := s.File + " " + s.Function
+	if _, ok := l.out.unknown[key]; !ok {
+		l.out.unknown[key] = s
+	}
+}
+
+func (l *link) site(n node, entry string) Site {
+	s := Site{Program: "/" + l.program, File: "/" + l.loaded[n.file].path, Function: l.name(n), Entry: entry}
+	for at, i := n, 0; at.file >= 0 && i < 64; i++ {
+		f := l.loaded[at.file]
+		s.Path = append(s.Path, path.Base(f.path)+":"+l.name(at))
+		at = f.from[at.chunk]
+	}
+	slices.Reverse(s.Path)
+	return s
+}
+
+// name returns the name of the function that a chunk is, or its address.
+func (l *link) name(n node) string {
+	c := l.loaded[n.file].code
+	if s := c.functionAt(c.chunks[n.chunk].lo); s != "" {
+		return strings.ToValidUTF8(s, "?")
+	}
+	return fmt.Sprintf("%#x", c.chunks[n.chunk].lo)
+}

@@ -1,0 +1,230 @@
+package reach
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+)
+
+// files is the tree of files that programs are looked up in, with what is
+// known of them.
+type files struct {
+	fsys fs.ReadLinkFS
+
+	mu    sync.Mutex
+	known map[string]*scanned
+	dirs  []string // where the dynamic linker looks
+}
+
+type scanned struct {
+	once sync.Once
+	file *File
+	err  error
+}
+
+func openFiles(fsys fs.FS) (*files, error) {
+	links, ok := fsys.(fs.ReadLinkFS)
+	if !ok {
+		return nil, fmt.Errorf("file system %T cannot read symbolic links", fsys)
+	}
+	t := &files{fsys: links, known: map[string]*scanned{}}
+	t.dirs = t.libraryDirs()
+	return t, nil
+}
+
+const maxLinks = 40 // as in the kernel
+
+// resolve follows all links of an absolute path, whose "/" and ".." never lead
+// out of the tree, and returns the path in the form of package fs. A link that
+// changes meanwhile leads nowhere else either, if fsys is that of an os.Root.
+func (t *files) resolve(name string) (string, fs.FileInfo, error) {
+	at, rest, links := ".", strings.Split(name, "/"), 0
+	info, err := t.fsys.Lstat(at)
+	for len(rest) > 0 && err == nil {
+		part := rest[0]
+		rest = rest[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			at = path.Dir(at)
+			info, err = t.fsys.Lstat(at)
+			continue
+		}
+		next := path.Join(at, part)
+		if info, err = t.fsys.Lstat(next); err != nil {
+			break
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", nil, fmt.Errorf("%s: too many symbolic links", name)
+		}
+		target, err := t.fsys.ReadLink(next)
+		if err != nil {
+			return "", nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if strings.HasPrefix(target, "/") {
+			at = "."
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+		if len(rest) > 4096 {
+			return "", nil, fmt.Errorf("%s: path is too long", name)
+		}
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return at, info, nil
+}
+
+// open opens a regular file by its resolved path.
+func (t *files) open(resolved string) (fs.File, io.ReaderAt, error) {
+	f, err := t.fsys.Open(resolved)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		f.Close()
+		return nil, nil, fmt.Errorf("%s: file of %T cannot be read at an offset", resolved, t.fsys)
+	}
+	return f, r, nil
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// scan reads the program or library at a resolved path, once.
+func (t *files) scan(resolved string) (*File, error) {
+	t.mu.Lock()
+	s := t.known[resolved]
+	if s == nil {
+		s = &scanned{}
+		t.known[resolved] = s
+	}
+	t.mu.Unlock()
+	s.once.Do(func() {
+		f, r, err := t.open(resolved)
+		if err != nil {
+			s.err = err
+			return
+		}
+		defer f.Close()
+		if s.file, s.err = Scan(r); s.err != nil {
+			s.err = fmt.Errorf("/%s: %w", resolved, s.err)
+		}
+	})
+	return s.file, s.err
+}
+
+// find resolves a path to a regular file.
+func (t *files) find(name string) (string, error) {
+	resolved, info, err := t.resolve(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s: %w", name, errNotRegular)
+	}
+	return resolved, err
+}
+
+// read returns a small file, or "".
+func (t *files) read(name string) string {
+	resolved, err := t.find(name)
+	if err != nil {
+		return ""
+	}
+	f, err := t.fsys.Open(resolved)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b, _ := io.ReadAll(io.LimitReader(f, 1<<20))
+	return string(b)
+}
+
+// libraryDirs returns the directories of ld.so.conf, and then the usual ones.
+// The cache of ldconfig has nothing that these have not.
+func (t *files) libraryDirs() []string {
+	dirs := t.confDirs("/etc/ld.so.conf", 0)
+	return append(dirs, "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+}
+
+// confDirs reads a file of ld.so.conf(5)'s form.
+func (t *files) confDirs(name string, depth int) []string {
+	var out []string
+	for line := range strings.Lines(t.read(name)) {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		if len(fields) == 2 && fields[0] == "include" && depth < 4 {
+			for _, n := range t.glob(fields[1]) {
+				out = append(out, t.confDirs(n, depth+1)...)
+			}
+		} else if len(fields) == 1 && strings.HasPrefix(fields[0], "/") && len(out) < 100 {
+			out = append(out, fields[0])
+		}
+	}
+	return out
+}
+
+// glob returns the files of a pattern that has wildcards in its last part only.
+func (t *files) glob(pattern string) []string {
+	dir, last := path.Split(pattern)
+	resolved, _, err := t.resolve(dir)
+	if err != nil {
+		return nil
+	}
+	entries, _ := fs.ReadDir(t.fsys, resolved)
+	var out []string
+	for _, e := range entries {
+		if ok, _ := path.Match(last, e.Name()); ok && len(out) < 100 {
+			out = append(out, dir+e.Name())
+		}
+	}
+	return out
+}
+
+// library finds a library as ld.so(8) does for a file in directory origin, but
+// for the environment.
+func (t *files) library(name, origin string, runpath []string) (string, *File, error) {
+	if strings.Contains(name, "/") {
+		resolved, err := t.find(expand(name, origin))
+		if err != nil {
+			return "", nil, err
+		}
+		f, err := t.scan(resolved)
+		return resolved, f, err
+	}
+	var other error
+	for _, dirs := range [][]string{runpath, t.dirs} {
+		for _, dir := range dirs {
+			if dir == "" {
+				continue
+			}
+			resolved, err := t.find(expand(dir, origin) + "/" + name)
+			if err != nil {
+				continue
+			}
+			f, err := t.scan(resolved)
+			if err == nil {
+				return resolved, f, nil
+			}
+			other = err
+		}
+	}
+	if other != nil {
+		return "", nil, other
+	}
+	return "", nil, fmt.Errorf("library %s: %w", name, fs.ErrNotExist)
+}
+
+func expand(p, origin string) string {
+	for _, v := range [][2]string{{"ORIGIN", origin}, {"LIB", "lib/x86_64-linux-gnu"}, {"PLATFORM", "x86_64"}} {
+		p = strings.ReplaceAll(strings.ReplaceAll(p, "${"+v[0]+"}", v[1]), "$"+v[0], v[1])
+	}
+	return p
+}

@@ -1,0 +1,212 @@
+package reach
+
+import "slices"
+
+// A value is what a register or a word of the stack can hold: any of a few
+// terms, or, when it is anything, only the term unknown. It is never changed
+// in place. The empty value is that of code that is not reached.
+type value []term
+
+// maxTerms is how many terms a value keeps apart.
+const maxTerms = 32
+
+type termKind uint8
+
+const (
+	termUnknown termKind = iota
+	termConst            // the number n
+	termReg              // what register reg held at the start of the chunk
+	termSlot             // what the stack held then, n above its pointer
+	termStack            // the address n above the stack pointer then
+	termField            // the word n above the address in register reg then
+	termGlobal           // the word at address n of the file
+)
+
+type term struct {
+	n    int64
+	kind termKind
+	reg  uint8
+}
+
+var unknown = value{{}}
+
+func constant(n int64) value { return value{{n: n, kind: termConst}} }
+
+func (v value) isUnknown() bool { return len(v) == 1 && v[0].kind == termUnknown }
+
+// join returns what holds the terms of both.
+func (v value) join(w value) value {
+	switch {
+	case len(v) == 0:
+		return w
+	case len(w) == 0, v.isUnknown():
+		return v
+	case w.isUnknown():
+		return w
+	}
+	out := v
+	for _, t := range w {
+		if slices.Contains(v, t) {
+			continue
+		}
+		if len(out) >= maxTerms {
+			return unknown
+		}
+		if len(out) == len(v) {
+			out = slices.Clone(v)
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+// stackOffset returns where in the frame a value points.
+func (v value) stackOffset() (int64, bool) {
+	if len(v) == 1 && v[0].kind == termStack {
+		return v[0].n, true
+	}
+	return 0, false
+}
+
+// calculate applies f to all constants, and g to all places in the stack.
+// Other terms make the result unknown.
+func (v value) calculate(f, g func(int64) int64) value {
+	var out value
+	for _, t := range v {
+		switch {
+		case t.kind == termConst && f != nil:
+			t.n = f(t.n)
+		case t.kind == termStack && g != nil:
+			t.n = g(t.n)
+		default:
+			return unknown
+		}
+		out = out.join(value{t})
+	}
+	return out
+}
+
+// state is what is known before an instruction.
+type state struct {
+	regs  [16]value
+	slots map[int64]value // words of the stack, by where they are from the stack pointer at the start
+	spilt bool            // there were more words than maxSlots: those that are not in slots are unknown
+	taken int64           // the lowest place in the own frame whose address is taken; 0 for none
+}
+
+// entryState is the state at the start of a function.
+func entryState() *state {
+	s := &state{slots: map[int64]value{}}
+	for i := range s.regs {
+		s.regs[i] = value{{kind: termReg, reg: uint8(i)}}
+	}
+	s.regs[rsp] = value{{kind: termStack}}
+	return s
+}
+
+// strangeState is the state where code is entered in ways that are not seen.
+func strangeState() *state {
+	s := &state{slots: map[int64]value{}}
+	for i := range s.regs {
+		s.regs[i] = unknown
+	}
+	return s
+}
+
+func (s *state) clone() *state {
+	c := *s
+	c.slots = make(map[int64]value, len(s.slots))
+	for k, v := range s.slots {
+		c.slots[k] = v
+	}
+	return &c
+}
+
+// merge adds what is known at another way to the same place, and reports
+// whether that changed anything.
+func (s *state) merge(o *state) bool {
+	changed := false
+	for i := range s.regs {
+		if j := s.regs[i].join(o.regs[i]); len(j) != len(s.regs[i]) || j.isUnknown() != s.regs[i].isUnknown() {
+			s.regs[i], changed = j, true
+		}
+	}
+	for k, v := range s.slots {
+		if j := v.join(o.slot(k)); len(j) != len(v) || j.isUnknown() != v.isUnknown() {
+			s.slots[k], changed = j, true
+		}
+	}
+	for k, v := range o.slots {
+		if _, ok := s.slots[k]; !ok {
+			if j := s.slot(k).join(v); len(j) != 1 || j[0] != s.slot(k)[0] {
+				s.slots[k], changed = j, true
+			}
+		}
+	}
+	if o.spilt && !s.spilt {
+		s.spilt, changed = true, true
+	}
+	if o.taken < s.taken {
+		s.taken, changed = o.taken, true
+	}
+	return changed
+}
+
+// slot returns a word of the stack.
+func (s *state) slot(at int64) value {
+	if v, ok := s.slots[at]; ok {
+		return v
+	}
+	if at > 0 && !s.spilt {
+		return value{{n: at, kind: termSlot}}
+	}
+	return unknown
+}
+
+// store sets n bytes of the stack. Words that they are only part of are unknown.
+func (s *state) store(at, n int64, v value) {
+	if n != 8 && n != 4 {
+		v = unknown
+	}
+	for k := at - 7; k < at+n; k++ {
+		if _, ok := s.slots[k]; ok {
+			s.slots[k] = unknown
+		} else if k > 0 && k%8 == 0 && k != at {
+			s.slots[k] = unknown
+		}
+	}
+	if _, ok := s.slots[at]; !ok && len(s.slots) >= maxSlots {
+		s.spilt = true
+		return
+	}
+	s.slots[at] = v
+}
+
+// maxSlots is how many words of the stack a state keeps.
+const maxSlots = 128
+
+// disturb forgets the words of the frame that others have the address of.
+func (s *state) disturb() {
+	if s.taken == 0 {
+		return
+	}
+	for k := range s.slots {
+		if k >= s.taken && k < 0 {
+			s.slots[k] = unknown
+		}
+	}
+}
+
+// clobber forgets what a called function does not preserve.
+func (s *state) clobber(all bool) {
+	for i := range s.regs {
+		if all && i != rsp && i != rbp || !all && preserved>>i&1 == 0 {
+			s.regs[i] = unknown
+		}
+	}
+	s.disturb()
+}
+
+// preserved are the registers that a function leaves as they are: RBX, RSP,
+// RBP, R12 to R15 (System V ABI for x86-64, section 3.2.1).
+const preserved = 1<<rbx | 1<<rsp | 1<<rbp | 0xf000
