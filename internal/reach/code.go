@@ -18,8 +18,8 @@ const noChunk chunk = -1
 type edgeKind uint8
 
 const (
-	edgeCall      edgeKind = iota // a direct call or jump to the start of a chunk
-	edgeInto                      // one to its middle, or running on into it
+	edgeCall      edgeKind = iota // a direct call or jump to the start of a chunk, or running on into it
+	edgeInto                      // one to its middle
 	edgeRef                       // its address is taken
 	edgeImport                    // a call of an imported function
 	edgeImportRef                 // the address of an imported symbol is taken
@@ -436,39 +436,45 @@ func (c *codeMap) table(addr uint64, in span) []uint64 {
 func (c *codeMap) connectEnd(n chunk, events []event) {
 	s := c.chunks[n]
 	_, framed := find(c.frames, s.lo)
-	runs, call := c.runsOn(s, events)
-	if !runs || call && framed {
-		return
-	}
-	c.edges = append(c.edges, edge{s.hi, n + 1, edgeInto})
-	if !call {
-		c.middles = append(c.middles, s.hi)
+	switch last := c.lastOf(s, events); {
+	case last == endsStopped, last == endsCalled && framed:
+	case last == endsRunning:
+		c.edges = append(c.edges, edge{s.hi, n + 1, edgeCall})
+	default:
+		c.edges = append(c.edges, edge{s.hi, n + 1, edgeInto})
 	}
 }
 
-// runsOn reports whether control can reach the end of a chunk, and whether it
-// does so by a return from a call.
-func (c *codeMap) runsOn(s span, events []event) (runs, call bool) {
-	at := s.lo
+// How the instructions of a chunk end.
+const (
+	endsStopped = iota // control never gets to the end
+	endsCalled         // only if a function that is called returns
+	endsRunning
+	endsEmpty // there is nothing but padding
+)
+
+// lastOf returns how a chunk ends.
+func (c *codeMap) lastOf(s span, events []event) int {
+	at, last := s.lo, endsEmpty
 	for i := len(events) - 1; i >= 0; i-- {
 		if events[i].kind == eventStop {
-			at = events[i].to
+			at, last = events[i].to, endsStopped
 			break
 		}
 	}
-	runs = at == s.lo
 	var in inst
 	for at < s.hi {
 		if !decode(c.at(at), at, &in) {
-			return true, false
+			return endsRunning
 		}
-		if !in.padding() {
-			kind, _ := in.flow()
-			runs, call = true, kind == flowCall || kind == flowCallMem
+		if kind, _ := in.flow(); kind == flowCall || kind == flowCallMem {
+			last = endsCalled
+		} else if !in.padding() {
+			last = endsRunning
 		}
 		at = in.end()
 	}
-	return runs || at > s.hi, call
+	return last
 }
 
 // dataWord is a word in data that the address of code, or of an imported

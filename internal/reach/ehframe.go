@@ -26,12 +26,23 @@ func (m *image) readFrames() []span {
 		} else if enc, ok := encodings[cie]; ok {
 			record.skip(4)
 			if s, ok := record.fde(enc); ok && m.isCode(s.lo) {
-				out = append(out, s)
+				out = append(out, m.skipReturn(s))
 			}
 		}
 		data, addr = data[skip+size:], addr+skip+size
 	}
 	return disjoint(out)
+}
+
+// skipReturn takes off the byte that glibc's frame of the code to which signal
+// handlers return has before its start, for the unwinder's sake
+// (sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c).
+func (m *image) skipReturn(s span) span {
+	b := m.bytes(s.lo, 10)
+	if s.hi-s.lo == 10 && b != nil && b[8] == 0x0f && b[9] == 0x05 {
+		s.lo++
+	}
+	return s
 }
 
 // findFrames returns where .eh_frame is: by its section, else by the header

@@ -104,7 +104,7 @@ func (c *codeMap) follow(f *facts, i int) {
 		for _, from := range callers[p.in] {
 			c.visitCalls(f, from, p, func(in *inst) bool {
 				kind, target := in.flow()
-				return kind != flowNext && kind != flowStop && c.leads(in, kind, target) == to
+				return kind != flowStop && (in.end() == to || kind != flowNext && c.leads(in, kind, target) == to)
 			})
 		}
 	}
@@ -135,6 +135,10 @@ func (c *codeMap) visitCalls(f *facts, from chunk, p passed, is func(*inst) bool
 	found := c.visit(from, func(in *inst, s *state) {
 		if is(in) {
 			kind, _ := in.flow()
+			if kind == flowNext { // it runs on into what it passes the number to
+				s = s.clone()
+				c.step(s, in)
+			}
 			f.add(from, in.addr, c.argument(s, p.term, kind == flowCall || kind == flowCallMem), p.entry)
 		}
 	})

@@ -5,6 +5,7 @@ import "slices"
 // Limits on the work for one chunk. Past them all is unknown.
 const (
 	maxChunkInsts = 1 << 16
+	maxMerges     = 12 // of values that come to one place, after which what still changes is unknown
 	maxSteps      = 40 // times that each instruction is gone through, on average
 
 	maxWork = 50e6 // instructions in all chunks that are looked at for one file
@@ -17,6 +18,7 @@ type block struct {
 	next       []int // blocks
 	in         *state
 	queued     bool
+	merged     int // times that it changed
 }
 
 // function is a chunk with its instructions and blocks.
@@ -55,10 +57,18 @@ func (c *codeMap) visit(n chunk, f func(*inst, *state)) bool {
 
 func (fn *function) decode() bool {
 	code := fn.code.bytes(fn.span.lo, fn.span.hi-fn.span.lo)
+	middles := fn.middles()
 	for at := 0; at < len(code); {
 		var in inst
 		if !decode(code[at:], fn.span.lo+uint64(at), &in) {
 			at++
+			continue
+		}
+		for len(middles) > 0 && middles[0] <= in.addr {
+			middles = middles[1:]
+		}
+		if len(middles) > 0 && middles[0] < in.end() { // that is no instruction, then
+			at = int(middles[0] - fn.span.lo)
 			continue
 		}
 		at += int(in.len)
@@ -69,15 +79,21 @@ func (fn *function) decode() bool {
 	return len(fn.insts) > 0
 }
 
+// middles returns where other code leads into the chunk, other than by calls of
+// its start.
+func (fn *function) middles() []uint64 {
+	all := fn.code.middles
+	i, _ := slices.BinarySearch(all, fn.span.lo)
+	j, _ := slices.BinarySearch(all, fn.span.hi)
+	return all[i:j]
+}
+
 // split finds the blocks.
 func (fn *function) split() {
 	leaders := []uint64{fn.insts[0].addr}
 	tables := fn.tables()
 	leaders = append(leaders, tables...)
-	i, _ := slices.BinarySearch(fn.code.middles, fn.span.lo)
-	for ; i < len(fn.code.middles) && fn.span.has(fn.code.middles[i]); i++ {
-		leaders = append(leaders, fn.code.middles[i])
-	}
+	leaders = append(leaders, fn.middles()...)
 	for i := range fn.insts {
 		in := &fn.insts[i]
 		kind, target := in.flow()
@@ -172,21 +188,20 @@ func (fn *function) solve() bool {
 			if b := &fn.blocks[n]; b.in == nil {
 				b.in = strangeState()
 			} else {
-				b.in.merge(strangeState())
+				b.in.merge(strangeState(), true)
 			}
 			work = append(work, n)
 		}
 	}
-	i, _ := slices.BinarySearch(fn.code.middles, fn.span.lo+1)
-	for ; i < len(fn.code.middles) && fn.span.has(fn.code.middles[i]); i++ {
-		enter(fn.code.middles[i])
+	for _, m := range fn.middles() {
+		enter(m)
 	}
 	budget := maxSteps * len(fn.insts)
 	for next := 0; ; next++ {
 		if work, budget = fn.settle(work, budget); budget < 0 {
 			return false
 		}
-		for next < len(fn.blocks) && fn.blocks[next].in != nil {
+		for next < len(fn.blocks) && (fn.blocks[next].in != nil || fn.padding(&fn.blocks[next])) {
 			next++
 		}
 		if next >= len(fn.blocks) {
@@ -194,6 +209,16 @@ func (fn *function) solve() bool {
 		}
 		enter(fn.insts[fn.blocks[next].first].addr) // entered in a way that is not seen
 	}
+}
+
+// padding reports whether a block only fills the space before the next one.
+func (fn *function) padding(b *block) bool {
+	for i := b.first; i < b.end; i++ {
+		if !fn.insts[i].padding() {
+			return false
+		}
+	}
+	return true
 }
 
 // settle carries states on until nothing changes.
@@ -210,9 +235,10 @@ func (fn *function) settle(work []int, budget int) ([]int, int) {
 			budget -= len(s.slots) / 4
 			if to.in == nil {
 				to.in = s.clone()
-			} else if !to.in.merge(s) {
+			} else if !to.in.merge(s, to.merged > maxMerges) {
 				continue
 			}
+			to.merged++
 			if !to.queued {
 				to.queued = true
 				work = append(work, n)
@@ -228,10 +254,11 @@ func (fn *function) run(b *block, s *state, f func(*inst, *state)) {
 		if f != nil {
 			f(in, s)
 		}
-		if kind, _ := in.flow(); kind == flowCall || kind == flowCallMem {
+		switch kind, _ := in.flow(); kind {
+		case flowCall, flowCallMem:
 			s.clobber(fn.code.golang)
-			continue
+		case flowNext:
+			fn.code.step(s, in)
 		}
-		fn.code.step(s, in)
 	}
 }

@@ -199,15 +199,14 @@ func (l *link) reachAddr(i int32, addr uint64, from node, taken bool) {
 // called, nobody knows what it is passed.
 func (l *link) reach(n, from node, taken bool) {
 	f := l.loaded[n.file]
+	if !f.reached[n.chunk] {
+		f.reached[n.chunk] = true
+		f.from[n.chunk] = from
+		l.queue = append(l.queue, n)
+	}
 	if taken && f.passed[n.chunk] {
 		l.unknown(n, "syscall")
 	}
-	if f.reached[n.chunk] {
-		return
-	}
-	f.reached[n.chunk] = true
-	f.from[n.chunk] = from
-	l.queue = append(l.queue, n)
 }
 
 func (l *link) walk() {

@@ -337,9 +337,13 @@ func (in *inst) bitRM() uint16 {
 	return 1 << in.rm
 }
 
-// bytes names the registers of operands of 8 bits, where 4 to 7 are AH to BH.
+// bytes adds the registers that operands of 8 bits are part of, whose 4 to 7 are
+// AH to BH. All such opcodes are even, but for 0xb1 to 0xb7, which only say more
+// registers than needed here, and SETcc.
 func (in *inst) bytes(mask uint16) uint16 {
-	if in.rex {
+	set := in.opmap == map0F && in.op >= 0x90 && in.op <= 0x9f
+	move := in.opmap == mapOne && in.op >= 0xb0 && in.op <= 0xb7
+	if in.rex || in.op&1 != 0 && !set && !move {
 		return mask
 	}
 	return mask | mask>>4&0xf
@@ -375,10 +379,13 @@ func (in *inst) writesOne() (uint16, bool) {
 	case op == 0xdf:
 		return 1 << rax, true
 	case op == 0xf6, op == 0xf7:
-		if in.reg&7 < 2 {
+		switch {
+		case in.reg&7 < 2:
 			return 0, false
+		case in.reg&7 < 4:
+			return in.bytes(in.bitRM()), true
 		}
-		return in.bytes(in.bitRM()) | 1<<rax | 1<<rdx, true
+		return 1<<rax | 1<<rdx, false
 	}
 	return 1<<rax | 1<<rcx | 1<<rdx | 1<<rsi | 1<<rdi | in.bitReg() | in.bitRM(), true
 }

@@ -8,7 +8,7 @@ import "slices"
 type value []term
 
 // maxTerms is how many terms a value keeps apart.
-const maxTerms = 32
+const maxTerms = 16
 
 type termKind uint8
 
@@ -123,23 +123,30 @@ func (s *state) clone() *state {
 }
 
 // merge adds what is known at another way to the same place, and reports
-// whether that changed anything.
-func (s *state) merge(o *state) bool {
+// whether that changed anything. If wide, what changes is unknown from then on.
+func (s *state) merge(o *state, wide bool) bool {
 	changed := false
-	for i := range s.regs {
-		if j := s.regs[i].join(o.regs[i]); len(j) != len(s.regs[i]) || j.isUnknown() != s.regs[i].isUnknown() {
-			s.regs[i], changed = j, true
+	join := func(v, w value) (value, bool) {
+		j := v.join(w)
+		if len(j) == len(v) && j.isUnknown() == v.isUnknown() {
+			return v, false
 		}
+		changed = true
+		if wide {
+			j = unknown
+		}
+		return j, true
+	}
+	for i := range s.regs {
+		s.regs[i], _ = join(s.regs[i], o.regs[i])
 	}
 	for k, v := range s.slots {
-		if j := v.join(o.slot(k)); len(j) != len(v) || j.isUnknown() != v.isUnknown() {
-			s.slots[k], changed = j, true
-		}
+		s.slots[k], _ = join(v, o.slot(k))
 	}
 	for k, v := range o.slots {
 		if _, ok := s.slots[k]; !ok {
-			if j := s.slot(k).join(v); len(j) != 1 || j[0] != s.slot(k)[0] {
-				s.slots[k], changed = j, true
+			if j, differs := join(s.slot(k), v); differs {
+				s.slots[k] = j
 			}
 		}
 	}
