@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"slices"
 	"sort"
-	"strings"
 )
 
 // chunk is a piece of code, in most files a function, that is reached whole
@@ -63,7 +62,11 @@ type codeMap struct {
 	first   []int32 // index in edges of the first one of each chunk, and the end
 	entries []event // instructions that enter the kernel
 	words   []dataWord
+	objects []uint64 // where objects of data begin, sorted; see findObjects
+	roots   []int32  // objects that are used in ways that are not seen
 	work    int      // see maxWork
+	lookups int      // see maxLookups
+	returns map[chunk]bool
 	middles []uint64 // addresses in chunks, other than their starts, that others lead to
 }
 
@@ -80,6 +83,7 @@ func mapCode(m *image) *codeMap {
 		events = c.sweep(r, events)
 	}
 	c.cut(regions, events)
+	c.findObjects(events)
 	c.connect(events)
 	return c
 }
@@ -107,7 +111,7 @@ func (c *codeMap) regions() []span {
 		starts = append(starts, s.addr)
 	}
 	for _, w := range c.words {
-		if !w.isImport {
+		if !w.isImport && c.isCode(w.to) {
 			starts = append(starts, w.to)
 		}
 	}
@@ -204,7 +208,7 @@ func (c *codeMap) noteOperand(in *inst, events []event) []event {
 	case ok && in.base == regRIP:
 	case c.fixed && in.modrm && in.mod != 3 && !in.seg && in.base == noReg: // also with an index
 		addr = uint64(in.disp)
-	case c.fixed && in.takesImmediate():
+	case c.fixed && (in.takesImmediate() || in.addsImmediate()):
 		addr = uint64(uint32(in.imm))
 	default:
 		return events
@@ -228,6 +232,12 @@ func (in *inst) takesImmediate() bool {
 		return false
 	}
 	return in.op >= 0xb8 && in.op <= 0xbf || in.op == 0xc7 || in.op == 0x68
+}
+
+// addsImmediate reports whether in calculates with a number of 32 bits, which
+// can be the address of a table.
+func (in *inst) addsImmediate() bool {
+	return in.opmap == mapOne && in.width != 2 && (in.op == 0x81 || in.op < 0x40 && in.op&7 == 5)
 }
 
 // mapped reports whether addr is in a segment, be it past what the file has.
@@ -350,6 +360,9 @@ func (c *codeMap) connectSlot(at, slot uint64, call bool) bool {
 	case r.kind == elf.R_X86_64_RELATIVE, r.kind == elf.R_X86_64_IRELATIVE:
 		n := c.chunkAt(r.addend)
 		if n == noChunk {
+			if c.inGOT(slot) {
+				c.connectData(at, r.addend)
+			}
 			return false
 		}
 		kind := edgeRef
@@ -377,8 +390,17 @@ func (m *image) relocationAt(addr uint64) (relocation, bool) {
 	return m.relocs[i], true
 }
 
+// connectData adds an edge to the object of data at an address.
 func (c *codeMap) connectData(at, addr uint64) {
-	// Data leads on from where it is used; see words.
+	n := c.objectAt(addr)
+	if n < 0 {
+		return
+	}
+	e := edge{at, n, edgeData}
+	if l := len(c.edges); l > 0 && c.edges[l-1].kind == edgeData && c.edges[l-1].to == n && int32(l) > c.first[len(c.first)-1] {
+		return
+	}
+	c.edges = append(c.edges, e)
 }
 
 // connectTables adds edges from a chunk without a frame, whose end is a guess,
@@ -475,96 +497,6 @@ func (c *codeMap) lastOf(s span, events []event) int {
 		at = in.end()
 	}
 	return last
-}
-
-// dataWord is a word in data that the address of code, or of an imported
-// symbol, is in.
-type dataWord struct {
-	at, to   uint64
-	sym      uint32
-	isImport bool
-}
-
-// readWords returns the words in data that lead to code.
-func (m *image) readWords() []dataWord {
-	var out []dataWord
-	for _, r := range m.relocs {
-		switch r.kind {
-		case elf.R_X86_64_RELATIVE:
-			if m.isCode(r.addend) && !m.inGOT(r.at) {
-				out = append(out, dataWord{at: r.at, to: r.addend})
-			}
-		case elf.R_X86_64_IRELATIVE:
-			if m.isCode(r.addend) {
-				out = append(out, dataWord{at: r.at, to: r.addend})
-			}
-		case elf.R_X86_64_64:
-			out = append(out, dataWord{at: r.at, sym: r.sym, isImport: true})
-		}
-	}
-	if m.fixed {
-		out = m.scanWords(out)
-	}
-	slices.SortFunc(out, func(a, b dataWord) int { return cmp.Compare(a.at, b.at) })
-	return out
-}
-
-// inGOT reports whether a word is in the global offset table, which code uses
-// word by word.
-func (m *image) inGOT(addr uint64) bool {
-	for _, s := range m.sections {
-		if s.has(addr) {
-			return s.name == ".got"
-		}
-	}
-	return false
-}
-
-// scanWords appends what in a file with final addresses, which has no
-// relocations to tell, looks like the address of code.
-func (m *image) scanWords(out []dataWord) []dataWord {
-	for _, s := range m.dataSpans() {
-		lo := (s.lo + 7) &^ 7
-		b := m.at(lo)
-		if b == nil || s.hi < lo {
-			continue
-		}
-		b = b[:min(uint64(len(b)), s.hi-lo)]
-		for at := lo; len(b) >= 8; b, at = b[8:], at+8 {
-			v := order.Uint64(b)
-			if v == 0 || !m.isCode(v) {
-				continue
-			}
-			if _, ok := m.relocationAt(at); !ok {
-				out = append(out, dataWord{at: at, to: v})
-			}
-		}
-	}
-	return out
-}
-
-// dataSpans returns where a program can have pointers: its sections of data,
-// without those that are for the linker, else its segments without code.
-func (m *image) dataSpans() []span {
-	var out []span
-	for _, s := range m.sections {
-		switch {
-		case s.flags&elf.SHF_EXECINSTR != 0, strings.HasPrefix(s.name, ".dyn"), strings.HasPrefix(s.name, ".gnu"),
-			strings.HasPrefix(s.name, ".eh_frame"), strings.HasSuffix(s.name, "pclntab"), strings.HasPrefix(s.name, ".note"),
-			strings.HasPrefix(s.name, ".rela.dyn"), strings.HasPrefix(s.name, ".gcc_except"), s.name == ".hash", s.name == ".got.plt", s.name == ".symtab":
-		default:
-			out = append(out, s.span)
-		}
-	}
-	if len(m.sections) > 0 {
-		return out
-	}
-	for _, s := range m.segments {
-		if !s.exec {
-			out = append(out, s.span)
-		}
-	}
-	return out
 }
 
 // functionAt returns the name of the function that addr is in, or "".

@@ -12,7 +12,7 @@ type dynamic struct {
 	rela, relaSize, jmprel, pltRelSize uint64
 	relr, relrSize                     uint64
 	rpath, runpath                     uint64
-	arrays                             [3]span // DT_PREINIT_ARRAY, DT_INIT_ARRAY, DT_FINI_ARRAY
+	arrays                             [3]span // DT_PREINIT_ARRAY, DT_INIT_ARRAY, DT_FINI_ARRAY; hi is the size
 }
 
 // readDynamic reads the dynamic section: libraries, symbols and relocations.
@@ -57,7 +57,9 @@ func (m *image) readDynamic(progs []elf.Prog64) {
 	m.readDynsyms(&d)
 	m.readRelocations(&d)
 	for _, a := range d.arrays {
-		m.readArray(a)
+		if end := a.lo + a.hi; end > a.lo {
+			m.arrays = append(m.arrays, span{a.lo, end})
+		}
 	}
 }
 
@@ -107,18 +109,6 @@ const (
 	dtRELRSZ elf.DynTag = 35
 	dtRELR   elf.DynTag = 36
 )
-
-// readArray takes the words of an array of functions in a file whose addresses
-// are final; in others they are relocations.
-func (m *image) readArray(a span) {
-	if !m.fixed {
-		return
-	}
-	b := m.at(a.lo)
-	for b = b[:min(uint64(len(b)), a.hi)]; len(b) >= 8; b = b[8:] {
-		m.starters = append(m.starters, order.Uint64(b))
-	}
-}
 
 // readDynsyms reads the dynamic symbols. The file does not say how many there
 // are: the hash tables do.

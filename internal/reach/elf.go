@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // Limits on what a file may ask for. Files are not trusted.
@@ -86,8 +87,11 @@ type image struct {
 	dynsyms  []symbol
 	symtab   []symbol // functions and objects of the symbol table, if not stripped
 	relocs   []relocation
-	starters []uint64 // DT_INIT, DT_FINI; the arrays are relocated words
+	starters []uint64 // DT_INIT, DT_FINI
+	arrays   []span   // of functions to call before and after main
+	got      span     // section .got
 	ehHeader span
+	tls      span // the initial thread-local storage
 }
 
 var order = binary.LittleEndian
@@ -188,6 +192,8 @@ func (m *image) load(r io.ReaderAt, progs []elf.Prog64) error {
 		switch elf.ProgType(p.Type) {
 		case elf.PT_GNU_EH_FRAME:
 			m.ehHeader = s
+		case elf.PT_TLS:
+			m.tls = span{p.Vaddr, p.Vaddr + p.Filesz}
 		case elf.PT_INTERP:
 			if p.Filesz > 4096 {
 				return fmt.Errorf("name of the ELF interpreter has %d bytes: want at most 4096", p.Filesz)
@@ -276,6 +282,11 @@ func (m *image) readSections(r io.ReaderAt, h *elf.Header64) {
 	names := readTable(r, headers[h.Shstrndx])
 	for _, s := range headers {
 		if flags := elf.SectionFlag(s.Flags); flags&elf.SHF_ALLOC != 0 && s.Addr+s.Size > s.Addr {
+			if name := stringAt(names, s.Name); name == ".got" {
+				m.got = span{s.Addr, s.Addr + s.Size}
+			} else if strings.HasSuffix(name, "_array") {
+				m.arrays = append(m.arrays, span{s.Addr, s.Addr + s.Size})
+			}
 			m.sections = append(m.sections, section{stringAt(names, s.Name), flags, span{s.Addr, s.Addr + s.Size}})
 		}
 		if elf.SectionType(s.Type) == elf.SHT_SYMTAB && s.Link < uint32(len(headers)) && m.symtab == nil {
@@ -310,7 +321,7 @@ func readSymbols(table, names []byte, defined bool) []symbol {
 		}
 		index := elf.SectionIndex(order.Uint16(table[6:]))
 		s.defined = index != elf.SHN_UNDEF && index != elf.SHN_ABS
-		if defined && (!s.defined || s.kind != elf.STT_FUNC && s.kind != elf.STT_GNU_IFUNC && s.kind != elf.STT_NOTYPE) {
+		if defined && (!s.defined || s.kind != elf.STT_FUNC && s.kind != elf.STT_GNU_IFUNC && s.kind != elf.STT_NOTYPE && s.kind != elf.STT_OBJECT) {
 			continue
 		}
 		if at := int(order.Uint32(table)); at < len(all) {

@@ -80,7 +80,7 @@ func (c *codeMap) findFacts() *facts {
 		last = n
 		found := c.visit(n, func(in *inst, s *state) {
 			if kind := in.entryKind(); kind != "" {
-				f.add(n, in.addr, s.regs[rax], kind)
+				f.addMembers(c, n, in.addr, s.regs[rax], kind)
 			}
 		})
 		if !found {
@@ -145,6 +145,72 @@ func (c *codeMap) visitCalls(f *facts, from chunk, p passed, is func(*inst) bool
 	if !found {
 		f.add(from, c.chunks[from].lo, unknown, p.entry)
 	}
+}
+
+// addMembers is add, but that a word of a structure to which a variable of the
+// file points, is looked up where the variable is set.
+func (f *facts) addMembers(c *codeMap, in chunk, at uint64, v value, entry string) {
+	for _, t := range v {
+		if t.kind != termMember || !f.addMember(c, t, entry) {
+			f.add(in, at, value{t}, entry)
+		}
+	}
+}
+
+// addMember notes the system call for each value of a member. It is false if
+// others than simple stores use the variable.
+func (f *facts) addMember(c *codeMap, t term, entry string) bool {
+	stores, ok := c.storesTo(uint64(t.n))
+	if !ok {
+		return false
+	}
+	for _, store := range stores {
+		n := c.chunkAt(store)
+		found := c.visit(n, func(in *inst, s *state) {
+			if in.addr == store {
+				pointer := term{n: int64(t.off), kind: termField, reg: in.reg}
+				f.add(n, in.addr, c.argument(s, pointer, false), entry)
+			}
+		})
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// maxLookups is how many variables of a file are looked up.
+const maxLookups = 8
+
+// storesTo returns the instructions that store a register to a variable. It is
+// false if there are any that could store to it in other ways.
+func (c *codeMap) storesTo(addr uint64) ([]uint64, bool) {
+	if c.lookups++; c.lookups > maxLookups {
+		return nil, false
+	}
+	var out []uint64
+	ok := true
+	for _, s := range c.chunks {
+		code := c.bytes(s.lo, s.hi-s.lo)
+		var in inst
+		for at := uint64(0); at < uint64(len(code)); at += max(uint64(in.len), 1) {
+			if !decode(code[at:], s.lo+at, &in) {
+				continue
+			}
+			if to, found := in.memory(); !found || to != addr {
+				continue
+			}
+			switch {
+			case in.opmap == mapOne && in.op == 0x89 && in.width == 8:
+				out = append(out, in.addr)
+			case in.opmap == mapOne && (in.op == 0x8b || in.op == 0x39 || in.op == 0x3b || in.op == 0x83 && in.reg&7 == 7):
+			case in.opmap == mapOne && in.op == 0xc7 && in.imm == 0:
+			default:
+				ok = false
+			}
+		}
+	}
+	return out, ok
 }
 
 // argument returns the value of a term of a function where s holds before it

@@ -29,6 +29,7 @@ type function struct {
 	blocks []block
 	at     map[uint64]int // block by its address
 	jumps  bool           // to a register
+	data   bool           // there are bytes that are no instructions
 }
 
 // visit calls f before every instruction of a chunk that can run, with the
@@ -61,6 +62,8 @@ func (fn *function) decode() bool {
 	for at := 0; at < len(code); {
 		var in inst
 		if !decode(code[at:], fn.span.lo+uint64(at), &in) {
+			_, framed := find(fn.code.frames, fn.span.lo)
+			fn.data = !framed
 			at++
 			continue
 		}
@@ -97,7 +100,7 @@ func (fn *function) split() {
 	for i := range fn.insts {
 		in := &fn.insts[i]
 		kind, target := in.flow()
-		if kind == flowNext || kind == flowCall || kind == flowCallMem {
+		if kind == flowNext || kind == flowCallMem || kind == flowCall && fn.code.comesBack(in, target, 0) {
 			continue
 		}
 		leaders = append(leaders, in.end())
@@ -141,7 +144,8 @@ func (fn *function) connect(tables []uint64) {
 				fn.link(b, t)
 			}
 		}
-		if kind != flowJump && kind != flowJumpMem && kind != flowStop && i+1 < len(fn.blocks) {
+		ends := kind == flowJump || kind == flowJumpMem || kind == flowStop || kind == flowCall && !fn.code.comesBack(last, target, 0)
+		if !ends && i+1 < len(fn.blocks) {
 			b.next = append(b.next, i+1)
 		}
 	}
@@ -204,7 +208,7 @@ func (fn *function) solve() bool {
 		for next < len(fn.blocks) && (fn.blocks[next].in != nil || fn.padding(&fn.blocks[next])) {
 			next++
 		}
-		if next >= len(fn.blocks) {
+		if next >= len(fn.blocks) || fn.data {
 			return true
 		}
 		enter(fn.insts[fn.blocks[next].first].addr) // entered in a way that is not seen

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"debug/elf"
 	"fmt"
 	"path"
 	"slices"
@@ -29,6 +30,8 @@ type loaded struct {
 	facts   []*facts
 	reached []bool // by chunk
 	from    []node // by chunk: one that leads to it
+	used    []bool // by object
+	user    []node // by object: one that leads to it
 	calls   map[chunk][]fact
 	unknown map[chunk][]fact
 	passed  map[chunk]bool
@@ -36,11 +39,15 @@ type loaded struct {
 	opens   bool // loads libraries at run time
 }
 
-// node is a chunk of a loaded file.
+// node is a chunk of a loaded file, or an object of its data.
 type node struct {
 	file int32
 	chunk
+	data bool // chunk is an object of data
 }
+
+// outside is where programs begin.
+var outside = node{file: -1}
 
 func newLink(t *files, u *union, program string) *link {
 	return &link{tree: t, out: u, program: program, found: map[string][]node{}}
@@ -67,10 +74,11 @@ func (l *link) add(resolved string, f *File) bool {
 		return false
 	}
 	l.out.files["/"+resolved] = true
-	n := len(f.code.chunks)
+	n, objects := len(f.code.chunks), len(f.code.objects)
 	l.loaded = append(l.loaded, &loaded{
 		File: f, path: resolved, facts: []*facts{f.facts},
 		reached: make([]bool, n), from: make([]node, n),
+		used: make([]bool, objects), user: make([]node, objects),
 	})
 	return true
 }
@@ -168,36 +176,69 @@ func (f *loaded) index() {
 // start reaches what runs without being called by other code.
 func (l *link) start(i int32) {
 	f := l.loaded[i]
-	from := node{-1, noChunk}
 	if i == 0 || f.asks {
-		l.reachAddr(i, f.code.entry, from, false)
+		l.reachAddr(i, f.code.entry, outside, false)
 	}
 	for _, a := range f.code.starters {
-		l.reachAddr(i, a, from, false)
+		l.reachAddr(i, a, outside, false)
 	}
-	for _, w := range f.code.words {
-		if w.isImport {
-			l.reachSymbol(i, f.code.dynsyms[w.sym].name, from, true)
-		} else {
-			l.reachAddr(i, w.to, from, true)
+	for _, n := range f.code.roots {
+		l.use(node{i, n, true}, outside)
+	}
+	for _, r := range f.code.relocs {
+		if r.kind == elf.R_X86_64_COPY {
+			l.reachSymbol(i, f.code.dynsyms[r.sym].name, outside, true)
 		}
 	}
 	if f.code.golang {
 		for _, s := range f.code.funcs {
-			l.reachAddr(i, s.addr, from, false)
+			l.reachAddr(i, s.addr, outside, false)
 		}
 	}
 }
 
+// reachWord reaches what a word in data leads to.
+func (l *link) reachWord(i int32, w dataWord, from node) {
+	c := l.loaded[i].code
+	if w.isImport {
+		l.reachSymbol(i, c.dynsyms[w.sym].name, from, true)
+		return
+	}
+	if slot, ok := c.stub(w.to); ok {
+		if r, ok := c.relocationAt(slot); ok && r.sym != 0 {
+			l.reachSymbol(i, c.dynsyms[r.sym].name, from, true)
+			return
+		}
+	}
+	l.reachAddr(i, w.to, from, true)
+}
+
 func (l *link) reachAddr(i int32, addr uint64, from node, taken bool) {
-	if n := l.loaded[i].code.chunkAt(addr); n != noChunk {
-		l.reach(node{i, n}, from, taken)
+	c := l.loaded[i].code
+	if n := c.chunkAt(addr); n != noChunk {
+		l.reach(node{i, n, false}, from, taken)
+	} else if n := c.objectAt(addr); n >= 0 {
+		l.use(node{i, n, true}, from)
+	}
+}
+
+// use notes that an object of data is used.
+func (l *link) use(n, from node) {
+	f := l.loaded[n.file]
+	if !f.used[n.chunk] {
+		f.used[n.chunk] = true
+		f.user[n.chunk] = from
+		l.queue = append(l.queue, n)
 	}
 }
 
 // reach notes that a chunk is reached. When its address was taken, and not
 // called, nobody knows what it is passed.
 func (l *link) reach(n, from node, taken bool) {
+	if n.data {
+		l.use(n, from)
+		return
+	}
 	f := l.loaded[n.file]
 	if !f.reached[n.chunk] {
 		f.reached[n.chunk] = true
@@ -214,12 +255,20 @@ func (l *link) walk() {
 		n := l.queue[len(l.queue)-1]
 		l.queue = l.queue[:len(l.queue)-1]
 		f := l.loaded[n.file]
+		if n.data {
+			for _, w := range f.code.wordsOf(n.chunk) {
+				l.reachWord(n.file, w, n)
+			}
+			continue
+		}
 		for _, e := range f.code.out(n.chunk) {
 			switch e.kind {
 			case edgeCall, edgeInto:
-				l.reach(node{n.file, e.to}, n, false)
+				l.reach(node{n.file, e.to, false}, n, false)
 			case edgeRef:
-				l.reach(node{n.file, e.to}, n, true)
+				l.reach(node{n.file, e.to, false}, n, true)
+			case edgeData:
+				l.use(node{n.file, e.to, true}, n)
 			case edgeImport, edgeImportRef:
 				l.reachSymbol(n.file, f.code.dynsyms[e.to].name, n, e.kind == edgeImportRef)
 			}
@@ -252,7 +301,9 @@ func (l *link) lookup(name string) []node {
 		}
 		for _, a := range addrs {
 			if n := f.code.chunkAt(a); n != noChunk {
-				out = append(out, node{int32(i), n})
+				out = append(out, node{int32(i), n, false})
+			} else if n := f.code.objectAt(a); n >= 0 {
+				out = append(out, node{int32(i), n, true})
 			}
 		}
 		break
@@ -270,7 +321,7 @@ func (l *link) askByName(i int32) {
 	for name := range l.loaded[i].strings() {
 		for j, f := range l.loaded {
 			for _, a := range f.exports[name] {
-				l.reachAddr(int32(j), a, node{-1, noChunk}, true)
+				l.reachAddr(int32(j), a, outside, true)
 			}
 		}
 	}
@@ -282,13 +333,13 @@ func (l *link) collect() {
 		for n, calls := range f.calls {
 			if f.reached[n] {
 				for _, c := range calls {
-					l.call(node{int32(i), n}, c)
+					l.call(node{int32(i), n, false}, c)
 				}
 			}
 		}
 		for n, sites := range f.unknown {
 			if f.reached[n] {
-				l.unknown(node{int32(i), n}, sites[0].entry)
+				l.unknown(node{int32(i), n, false}, sites[0].entry)
 			}
 		}
 		if f.opens {
@@ -323,7 +374,11 @@ func (l *link) site(n node, entry string) Site {
 	for at, i := n, 0; at.file >= 0 && i < 64; i++ {
 		f := l.loaded[at.file]
 		s.Path = append(s.Path, path.Base(f.path)+":"+l.name(at))
-		at = f.from[at.chunk]
+		if at.data {
+			at = f.user[at.chunk]
+		} else {
+			at = f.from[at.chunk]
+		}
 	}
 	slices.Reverse(s.Path)
 	return s
@@ -332,6 +387,9 @@ func (l *link) site(n node, entry string) Site {
 // name returns the name of the function that a chunk is, or its address.
 func (l *link) name(n node) string {
 	c := l.loaded[n.file].code
+	if n.data {
+		return fmt.Sprintf("data at %#x", c.objects[n.chunk])
+	}
 	if s := c.functionAt(c.chunks[n.chunk].lo); s != "" {
 		return strings.ToValidUTF8(s, "?")
 	}

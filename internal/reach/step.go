@@ -42,6 +42,8 @@ func (c *codeMap) load(s *state, in *inst) value {
 		switch t.kind {
 		case termReg:
 			out = out.join(value{{n: in.disp, kind: termField, reg: t.reg}})
+		case termGlobal:
+			out = out.join(value{{n: t.n, off: int32(in.disp), kind: termMember}})
 		case termStack:
 			out = out.join(s.slot(t.n + in.disp))
 		default:

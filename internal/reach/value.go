@@ -20,10 +20,12 @@ const (
 	termStack            // the address n above the stack pointer then
 	termField            // the word n above the address in register reg then
 	termGlobal           // the word at address n of the file
+	termMember           // the word off above the address that is there
 )
 
 type term struct {
 	n    int64
+	off  int32
 	kind termKind
 	reg  uint8
 }
