@@ -201,14 +201,18 @@ func (x *exporter) file(name string, data []byte) {
 	x.out.Files = append(x.out.Files, File{Name: x.name + name, Data: data})
 }
 
-// head returns the lines of comment at the top of a file.
-func (x *exporter) head(what string) string {
+// head returns the lines of comment at the top of a file: what it is, what it
+// was made from, the text more, and the notes.
+func (x *exporter) head(what string, more ...string) string {
 	var b strings.Builder
 	line := func(text string) { b.WriteString("# " + printable(text) + "\n") }
 	if image := x.in.Policy.Image; image != nil {
 		what += ", learned by Brig from " + image.Reference
 	}
 	line(what + ".")
+	for _, text := range more {
+		line(text + ".")
+	}
 	for _, n := range x.out.Notes {
 		line("Note: " + n + ".")
 	}

@@ -15,8 +15,7 @@ import (
 // Docker's form, which holds for any machine.
 func (x *exporter) portable() (*seccomp.Profile, error) {
 	x.libseccompNotes()
-	p := x.registers(x.in.Profile)
-	return x.withNeeds(p)
+	return x.forRuntimes(x.in.Profile)
 }
 
 // forTarget is portable for one machine, in the terms that OCI's form has too;
@@ -32,7 +31,45 @@ func (x *exporter) forTarget() (*seccomp.Profile, error) {
 		return nil, err
 	}
 	x.note("the profile is for %s machines only; export it once for each architecture", x.target.Arch.Short())
-	return x.withNeeds(x.registers(p))
+	return x.forRuntimes(p)
+}
+
+// forRuntimes returns p as the runtimes that will start the container need it.
+func (x *exporter) forRuntimes(p *seccomp.Profile) (*seccomp.Profile, error) {
+	if len(x.needed()) == 0 {
+		return x.registers(p), nil
+	}
+	p, err := x.withNewer(x.registers(p))
+	if err != nil {
+		return nil, err
+	}
+	return x.withNeeds(p)
+}
+
+// newerComment marks the rule of withNewer.
+const newerComment = "newer than all calls of the policy, so that programs fall back to older ones"
+
+// withNewer returns p with a rule for each known call that is newer than all
+// that p names. Brig and runc answer these with ENOSYS, crun does not; and
+// a rule for what a runtime needs may be for a newer call, so that others would
+// not be newer any more.
+func (x *exporter) withNewer(p *seccomp.Profile) (*seccomp.Profile, error) {
+	pol, _, err := p.Resolve(x.target)
+	if err != nil {
+		return nil, err
+	}
+	r := seccomp.SyscallRule{Action: pol.Newer, Comment: newerComment}
+	for nr, name := range syscalls.All(x.target.Arch) {
+		if pol.Decide(x.target.Arch.Audit(), nr, [6]uint64{}).Reason == seccomp.ByNewer {
+			r.Names = append(r.Names, name)
+		}
+	}
+	if len(r.Names) == 0 {
+		return p, nil
+	}
+	out := *p
+	out.Syscalls = append(slices.Clone(p.Syscalls), r)
+	return &out, nil
 }
 
 // libseccompNotes notes where other runtimes give the profile another meaning
@@ -40,14 +77,14 @@ func (x *exporter) forTarget() (*seccomp.Profile, error) {
 func (x *exporter) libseccompNotes() {
 	p := x.in.Profile
 	if d := p.DefaultAction; slices.Contains(x.in.Runtimes, "crun") && d.IsErrno() && d != seccomp.Errno(uint16(unix.ENOSYS)) {
-		x.note("a system call that is newer than all in the profile fails with %v under crun, and with ENOSYS under Brig and runc", unix.ErrnoName(unix.Errno(d.Data())))
+		x.note("a system call that is newer than this version of Brig fails with %v under crun, and with ENOSYS under Brig and runc", unix.ErrnoName(unix.Errno(d.Data())))
 	}
 	_, notes, err := p.Resolve(x.target)
 	if err != nil {
 		return // the forms report it
 	}
 	for _, n := range notes {
-		if n.Kind == seccomp.NoteMultiplexed && p.Syscalls[n.Rule].Action == seccomp.Allow {
+		if n.Kind == seccomp.NoteMultiplexed && p.Syscalls[n.Rule].Action == seccomp.Allow && n.Does != seccomp.Allow {
 			x.note("%v programs that call %s through %s may do so with any arguments under runc and crun, and not at all under Brig", n.Arch.Short(), n.Name, n.Through)
 		}
 	}
@@ -123,9 +160,6 @@ func width(name string, index uint8) (bits uint8) {
 
 // withNeeds returns p with the calls that the runtimes make themselves.
 func (x *exporter) withNeeds(p *seccomp.Profile) (*seccomp.Profile, error) {
-	if p.DefaultAction == seccomp.Allow || p.DefaultAction == seccomp.Log {
-		return p, nil
-	}
 	out := *p
 	out.Syscalls = slices.Clone(p.Syscalls)
 	comment := "needed by " + strings.Join(x.in.Runtimes, " and ") + " to start the container, not by its programs"
@@ -134,6 +168,9 @@ func (x *exporter) withNeeds(p *seccomp.Profile) (*seccomp.Profile, error) {
 	for _, call := range x.needed() {
 		if err := x.unrefuse(&out, call.Name); err != nil {
 			return nil, err
+		}
+		if p.DefaultAction == seccomp.Allow || p.DefaultAction == seccomp.Log {
+			continue
 		}
 		rules, all := missing(&out, call)
 		switch {
@@ -234,6 +271,10 @@ func (x *exporter) unrefuse(p *seccomp.Profile, name string) error {
 		}
 		if len(r.Args) > 0 {
 			return fmt.Errorf("%s is refused for some arguments, and %s needs it to start a container", name, strings.Join(x.in.Runtimes, " or "))
+		}
+		if r.Comment == newerComment {
+			r.Names = slices.Delete(slices.Clone(r.Names), at, at+1)
+			continue
 		}
 		x.note("%s is allowed, which the policy answers with %v: %s needs it to start the container", name, r.Action, strings.Join(x.in.Runtimes, " or "))
 		r.Names = slices.Delete(slices.Clone(r.Names), at, at+1)

@@ -29,19 +29,19 @@ type RuntimeNeeds struct {
 }
 
 // The tables below were measured with strace -f on Linux 6.18 (x86-64): all
-// calls of the threads of the process that loads the filter, from the return of
-// seccomp(2) to its execve. The filter allowed everything. All combinations were
-// run of: "run", "create" with "start" 1.5 s later (as containerd and podman do)
-// and "exec"; with and without noNewPrivileges; with and without a terminal; as
-// root with some capabilities, as user 1000 with none, and with one; with and
-// without another working directory, limits, an OOM score and read-only paths.
-// TestRuntimeNeedsMeasured does it again with what is installed.
+// calls of the thread that loads the filter, from then to its execve. The filter
+// allowed everything. All combinations were run of: "run", "create" with "start"
+// 1.5 s later (as containerd and podman do) and "exec"; with and without
+// noNewPrivileges; with and without a terminal; as root with some capabilities,
+// as user 1000 with none, and with one; with and without another working
+// directory, limits, an OOM score and read-only paths. TestRuntimeNeedsMeasured
+// does it again with what is installed.
 //
-// A runtime written in Go is several threads, which the filter covers too
-// (SECCOMP_FILTER_FLAG_TSYNC). What Go's own runtime may do in them at any
-// moment appears in one start out of many, so those calls are from its source
-// (src/runtime, os_linux.go and sys_linux_amd64.s): threads that start, sleep,
-// wake and end, memory, and signals.
+// runc is written in Go, and has several threads; but it loads the filter
+// without SECCOMP_FILTER_FLAG_TSYNC, so only the thread that will execute the
+// program is filtered. What Go's own runtime does in it appears in one start out
+// of many, and is completed here from its source (src/runtime: lock_futex.go,
+// mem_linux.go, os_linux.go).
 //
 // With noNewPrivileges, runtimes load the filter later and need less. A profile
 // is for both.
@@ -70,7 +70,7 @@ func runcNeeds() RuntimeNeeds {
 		Measured: []string{"1.1.5 (Debian 12)", "1.2.6", "1.4.0", "amd64"},
 		Calls: append(anyArgs(
 			"capget", "capset", "chdir", "close", "close_range", "execve", "faccessat", "faccessat2", "fchown", "fstat", "fstatfs",
-			"getcwd", "getdents64", "getpid", "getppid", "newfstatat", "openat", "openat2", "read", "setgid", "setgroups",
+			"getcwd", "getdents64", "getppid", "newfstatat", "openat", "openat2", "read", "setgid", "setgroups",
 			"setuid", "statx", "uname", "write",
 		),
 			Call{"fcntl", 1, []uint64{unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC}},
@@ -83,16 +83,11 @@ func runcNeeds() RuntimeNeeds {
 	return n.sorted()
 }
 
-// goRuntime are calls of Go's own runtime; see above.
+// goRuntime are calls of Go's own runtime in a thread that is locked to one
+// goroutine: it waits, wakes others, gets memory, and sends and gets signals.
 func goRuntime() []Call {
-	const newThread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
-	return append(anyArgs(
-		"epoll_ctl", "epoll_pwait", "exit", "exit_group", "futex", "gettid", "madvise", "munmap", "nanosleep",
-		"rt_sigprocmask", "rt_sigreturn", "sched_yield", "sigaltstack", "tgkill",
-	),
-		Call{"clone", 0, []uint64{newThread}},
-		Call{"mmap", 2, []uint64{unix.PROT_NONE, unix.PROT_READ | unix.PROT_WRITE}},
-	)
+	return append(anyArgs("epoll_ctl", "exit_group", "futex", "getpid", "madvise", "nanosleep", "rt_sigreturn", "sched_yield", "tgkill"),
+		Call{"mmap", 2, []uint64{unix.PROT_NONE, unix.PROT_READ | unix.PROT_WRITE}})
 }
 
 func crunNeeds() RuntimeNeeds {

@@ -23,7 +23,7 @@ func (x *exporter) systemd() error {
 		x.note("set User= unless the service is to run as root, as in a container")
 	}
 	var b strings.Builder
-	b.WriteString(x.head("What the service " + x.name + " may do. Put it into a directory such as /etc/systemd/system/" + x.name + ".service.d"))
+	b.WriteString(x.head("What the service "+x.name+" may do", "Put this file into a directory such as /etc/systemd/system/"+x.name+".service.d"))
 	b.WriteString("[Service]\n")
 	// The empty assignment empties the set, and what was set elsewhere.
 	b.WriteString("CapabilityBoundingSet=\n")

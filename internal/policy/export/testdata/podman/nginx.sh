@@ -1,0 +1,12 @@
+# How nginx runs under podman, learned by Brig from docker.io/library/nginx:1.27.
+# Note: podman gives a user other than root what --cap-add names as ambient capabilities, which Brig and Docker do not.
+# Note: a system call that is newer than this version of Brig fails with EPERM under crun, and with ENOSYS under Brig and runc.
+# Note: x86 programs that call socket through socketcall may do so with any arguments under runc and crun, and not at all under Brig.
+podman run \
+	--cap-drop ALL \
+	--cap-add CHOWN \
+	--cap-add SETGID \
+	--cap-add SETUID \
+	--cap-add NET_BIND_SERVICE \
+	--security-opt seccomp=nginx.json \
+	docker.io/library/nginx:1.27 nginx -g 'daemon off;'
