@@ -62,6 +62,7 @@ type symbol struct {
 	kind    elf.SymType
 	defined bool
 	local   bool
+	weak    bool
 }
 
 // relocation is a word that the dynamic linker fills in.
@@ -114,6 +115,26 @@ func readImage(r io.ReaderAt) (*image, error) {
 	m.findCode()
 	m.readDynamic(progs)
 	slices.SortFunc(m.relocs, func(a, b relocation) int { return cmp.Compare(a.at, b.at) })
+	return m, nil
+}
+
+// readSymbolsOnly reads the libraries and symbols that a file needs and has.
+func readSymbolsOnly(r io.ReaderAt) (*image, error) {
+	var h elf.Header64
+	if err := readHeader(r, &h); err != nil {
+		return nil, err
+	}
+	progs, err := readProgs(r, &h)
+	if err != nil {
+		return nil, err
+	}
+	m := &image{}
+	if err := m.load(r, slices.DeleteFunc(slices.Clone(progs), func(p elf.Prog64) bool {
+		return p.Flags&uint32(elf.PF_X) != 0 && p.Off > 0
+	})); err != nil {
+		return nil, err
+	}
+	m.readDynamic(progs)
 	return m, nil
 }
 
@@ -317,7 +338,7 @@ func readSymbols(table, names []byte, defined bool) []symbol {
 	for ; len(table) >= 24; table = table[24:] {
 		s := symbol{
 			addr: order.Uint64(table[8:]), size: order.Uint64(table[16:]),
-			kind: elf.SymType(table[4] & 15), local: table[4]>>4 == uint8(elf.STB_LOCAL),
+			kind: elf.SymType(table[4] & 15), local: table[4]>>4 == uint8(elf.STB_LOCAL), weak: table[4]>>4 == uint8(elf.STB_WEAK),
 		}
 		index := elf.SectionIndex(order.Uint16(table[6:]))
 		s.defined = index != elf.SHN_UNDEF && index != elf.SHN_ABS

@@ -15,12 +15,16 @@ const maxLibraries = 1024 // of one program
 // link is a program with its libraries, as the dynamic linker puts them
 // together.
 type link struct {
-	tree    *files
-	out     *union
-	program string
-	loaded  []*loaded // in the order in which symbols are looked up
-	queue   []node
-	found   map[string][]node // what a symbol leads to
+	tree     *files
+	out      *union
+	program  string
+	loaded   []*loaded // in the order in which symbols are looked up
+	queue    []node
+	found    map[string][]node // what a symbol leads to
+	asked    []string          // symbols that were looked up since the last look at them
+	services bool              // the name services are loaded
+	plugged  bool              // the plugins are loaded
+	linked   int               // how many files there were before any was loaded at run time
 }
 
 // loaded is a file of a program.
@@ -35,8 +39,12 @@ type loaded struct {
 	calls   map[chunk][]fact
 	unknown map[chunk][]fact
 	passed  map[chunk]bool
+	linker  bool // is the dynamic linker
 	asks    bool // looks up symbols by name at run time
 	opens   bool // loads libraries at run time
+	asked   bool // what it asks for has been looked up
+	opened  bool // what it loads has been loaded
+	whole   bool // all that it exports can be called
 }
 
 // node is a chunk of a loaded file, or an object of its data.
@@ -56,7 +64,9 @@ func newLink(t *files, u *union, program string) *link {
 // load adds a file and, breadth first, the libraries that it needs.
 func (l *link) load(resolved string, f *File) {
 	first := len(l.loaded)
-	l.add(resolved, f)
+	if !l.add(resolved, f) {
+		return
+	}
 	if p := f.Interpreter(); p != "" && first == 0 {
 		defer l.loadInterpreter(p)
 	}
@@ -105,26 +115,39 @@ func (l *link) loadInterpreter(name string) {
 	l.add(resolved, f)
 	for _, o := range l.loaded {
 		if o.path == resolved {
-			o.asks = true
+			o.asks, o.linker = true, true
 		}
 	}
 }
 
 // run finds all code that is reached, and adds its calls to the result.
+// Libraries that are loaded at run time come last, as they do then.
 func (l *link) run() {
+	l.linked = len(l.loaded)
+	for first := 0; first < len(l.loaded); {
+		l.begin(first)
+		first = len(l.loaded)
+		l.walk()
+		l.openByName()
+		for _, name := range l.asked {
+			l.loadServices(name)
+		}
+		l.asked = l.asked[:0]
+		l.loadPlugins()
+	}
+	l.collect()
+}
+
+// begin prepares the files from index first on, and reaches what starts there.
+func (l *link) begin(first int) {
 	l.passNumbers()
 	for _, f := range l.loaded {
 		f.index()
 	}
-	for i := range l.loaded {
+	clear(l.found)
+	for i := first; i < len(l.loaded); i++ {
 		l.start(int32(i))
 	}
-	l.walk()
-	for i := range l.loaded {
-		l.askByName(int32(i))
-	}
-	l.walk()
-	l.collect()
 }
 
 // passNumbers finds the numbers that files pass to functions of other files.
@@ -176,7 +199,7 @@ func (f *loaded) index() {
 // start reaches what runs without being called by other code.
 func (l *link) start(i int32) {
 	f := l.loaded[i]
-	if i == 0 || f.asks {
+	if i == 0 || f.linker {
 		l.reachAddr(i, f.code.entry, outside, false)
 	}
 	for _, a := range f.code.starters {
@@ -188,6 +211,13 @@ func (l *link) start(i int32) {
 	for _, r := range f.code.relocs {
 		if r.kind == elf.R_X86_64_COPY {
 			l.reachSymbol(i, f.code.dynsyms[r.sym].name, outside, true)
+		}
+	}
+	if f.whole {
+		for _, addrs := range f.exports {
+			for _, a := range addrs {
+				l.reachAddr(i, a, outside, false)
+			}
 		}
 	}
 	if f.code.golang {
@@ -293,6 +323,7 @@ func (l *link) lookup(name string) []node {
 	if n, ok := l.found[name]; ok || name == "" {
 		return n
 	}
+	l.asked = append(l.asked, name)
 	var out []node
 	for i, f := range l.loaded {
 		addrs, ok := f.exports[name]
@@ -312,16 +343,42 @@ func (l *link) lookup(name string) []node {
 	return out
 }
 
-// askByName reaches the functions whose names a file that looks up symbols at
-// run time has among its strings.
-func (l *link) askByName(i int32) {
-	if !l.loaded[i].asks {
-		return
+// openByName reaches the functions, and adds the libraries, whose names a file
+// that looks them up at run time has among its strings, or the program has.
+// That finds no name which is put together from parts.
+func (l *link) openByName() {
+	for again := true; again; {
+		again = false
+		for i, f := range l.loaded {
+			if f.asks && !f.asked || f.opens && !f.opened {
+				again = true
+				l.useStrings(f, f)
+				if i > 0 && !f.linker {
+					l.useStrings(f, l.loaded[0])
+				}
+				f.asked, f.opened = f.asks, f.opens
+			}
+		}
+		l.walk()
 	}
-	for name := range l.loaded[i].strings() {
-		for j, f := range l.loaded {
-			for _, a := range f.exports[name] {
-				l.reachAddr(int32(j), a, outside, true)
+	for _, f := range l.loaded { // libraries that are new have new names
+		f.asked = false
+	}
+}
+
+// useStrings looks up the strings of a file for one that asks for names.
+func (l *link) useStrings(f, source *loaded) {
+	for name := range source.strings() {
+		if f.asks {
+			for j, g := range l.loaded {
+				for _, a := range g.exports[name] {
+					l.reachAddr(int32(j), a, outside, true)
+				}
+			}
+		}
+		if f.opens && strings.Contains(name, ".so") {
+			if resolved, lib, err := l.tree.library(name, "/"+path.Dir(f.path), f.code.runpath); err == nil {
+				l.load(resolved, lib)
 			}
 		}
 	}
@@ -343,7 +400,7 @@ func (l *link) collect() {
 			}
 		}
 		if f.opens {
-			l.out.note("/%s: /%s loads libraries at run time (dlopen)", l.program, f.path)
+			l.out.note("/%s loads libraries at run time: those that it does not name are not counted", f.path)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package reach
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,10 @@ type files struct {
 	mu    sync.Mutex
 	known map[string]*scanned
 	dirs  []string // where the dynamic linker looks
+
+	findPlugins sync.Once
+	pluginList  []plugin
+	symbolsOf   map[string]*image // while plugins are looked for
 }
 
 type scanned struct {
@@ -188,38 +193,46 @@ func (t *files) glob(pattern string) []string {
 	return out
 }
 
-// library finds a library as ld.so(8) does for a file in directory origin, but
-// for the environment.
+// library finds and reads a library as ld.so(8) does for a file in directory
+// origin, but for the environment.
 func (t *files) library(name, origin string, runpath []string) (string, *File, error) {
+	resolved, ok := t.findLibrary(name, origin, runpath)
+	if !ok {
+		return "", nil, fmt.Errorf("library %s: %w", name, fs.ErrNotExist)
+	}
+	f, err := t.scan(resolved)
+	return resolved, f, err
+}
+
+// findLibrary returns the path of a library. Files for other machines are
+// passed over.
+func (t *files) findLibrary(name, origin string, runpath []string) (string, bool) {
 	if strings.Contains(name, "/") {
 		resolved, err := t.find(expand(name, origin))
-		if err != nil {
-			return "", nil, err
-		}
-		f, err := t.scan(resolved)
-		return resolved, f, err
+		return resolved, err == nil
 	}
-	var other error
 	for _, dirs := range [][]string{runpath, t.dirs} {
 		for _, dir := range dirs {
 			if dir == "" {
 				continue
 			}
-			resolved, err := t.find(expand(dir, origin) + "/" + name)
-			if err != nil {
-				continue
+			if resolved, err := t.find(expand(dir, origin) + "/" + name); err == nil && t.isForUs(resolved) {
+				return resolved, true
 			}
-			f, err := t.scan(resolved)
-			if err == nil {
-				return resolved, f, nil
-			}
-			other = err
 		}
 	}
-	if other != nil {
-		return "", nil, other
+	return "", false
+}
+
+// isForUs reports whether a file is an ELF file for x86-64.
+func (t *files) isForUs(resolved string) bool {
+	f, r, err := t.open(resolved)
+	if err != nil {
+		return false
 	}
-	return "", nil, fmt.Errorf("library %s: %w", name, fs.ErrNotExist)
+	defer f.Close()
+	var h elf.Header64
+	return readHeader(r, &h) == nil
 }
 
 func expand(p, origin string) string {
