@@ -152,14 +152,19 @@ func (l *link) loadPlugins() {
 // that it lacks: two programs can happen to have a function of one name.
 func (l *link) isPlugin(p plugin, linked []*loaded) bool {
 	left, fits := 0, false
+	names := map[*loaded]bool{}
 	for _, name := range p.lack {
 		i := slices.IndexFunc(linked, func(f *loaded) bool { return len(f.exports[name]) > 0 })
 		if i < 0 {
 			left++
 			continue
 		}
-		f := linked[i]
-		fits = fits || i == 0 || f.opens && !f.linker && l.tree.namesPart(f.File, p.path)
+		if f := linked[i]; i == 0 {
+			fits = true
+		} else if _, ok := names[f]; !ok && f.opens && !f.linker {
+			names[f] = l.tree.namesPart(f.File, p.path)
+			fits = fits || names[f]
+		}
 		if left*10 > len(p.lack) {
 			return false
 		}

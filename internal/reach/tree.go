@@ -1,243 +1,163 @@
 package reach
 
 import (
-	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path"
-	"strings"
+	"runtime"
+	"slices"
 	"sync"
+	"syscall"
 )
 
-// files is the tree of files that programs are looked up in, with what is
-// known of them.
-type files struct {
-	fsys fs.ReadLinkFS
+// Limits on the work for a tree.
+const (
+	maxTreeEntries  = 2e6
+	maxTreePrograms = 1 << 15
+)
 
-	mu    sync.Mutex
-	known map[string]*scanned
-	dirs  []string // where the dynamic linker looks
-
-	findPlugins sync.Once
-	pluginList  []plugin
-	symbolsOf   map[string]*image // while plugins are looked for
-}
-
-type scanned struct {
-	once sync.Once
-	file *File
-	err  error
-}
-
-func openFiles(fsys fs.FS) (*files, error) {
-	links, ok := fsys.(fs.ReadLinkFS)
-	if !ok {
-		return nil, fmt.Errorf("file system %T cannot read symbolic links", fsys)
-	}
-	t := &files{fsys: links, known: map[string]*scanned{}}
-	t.dirs = t.libraryDirs()
-	return t, nil
-}
-
-const maxLinks = 40 // as in the kernel
-
-// resolve follows all links of an absolute path, whose "/" and ".." never lead
-// out of the tree, and returns the path in the form of package fs. A link that
-// changes meanwhile leads nowhere else either, if fsys is that of an os.Root.
-func (t *files) resolve(name string) (string, fs.FileInfo, error) {
-	at, rest, links := ".", strings.Split(name, "/"), 0
-	info, err := t.fsys.Lstat(at)
-	for len(rest) > 0 && err == nil {
-		part := rest[0]
-		rest = rest[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			at = path.Dir(at)
-			info, err = t.fsys.Lstat(at)
-			continue
-		}
-		next := path.Join(at, part)
-		if info, err = t.fsys.Lstat(next); err != nil {
-			break
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", nil, fmt.Errorf("%s: too many symbolic links", name)
-		}
-		target, err := t.fsys.ReadLink(next)
-		if err != nil {
-			return "", nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if strings.HasPrefix(target, "/") {
-			at = "."
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-		if len(rest) > 4096 {
-			return "", nil, fmt.Errorf("%s: path is too long", name)
-		}
-	}
+// Tree returns what all programs of a tree can reach together: its executable
+// ELF files with their libraries and plugins, and then its shared libraries
+// that none of these loads, with all that they export. Directories /dev, /proc
+// and /sys are left out.
+func Tree(fsys fs.FS) (*Reach, error) {
+	t, err := openFiles(fsys)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
-	return at, info, nil
-}
-
-// open opens a regular file by its resolved path.
-func (t *files) open(resolved string) (fs.File, io.ReaderAt, error) {
-	f, err := t.fsys.Open(resolved)
+	u := newUnion()
+	programs, libraries, err := t.list(u)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	r, ok := f.(io.ReaderAt)
-	if !ok {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s: file of %T cannot be read at an offset", resolved, t.fsys)
-	}
-	return f, r, nil
+	t.union(programs, u, t.linkProgram)
+	libraries = slices.DeleteFunc(libraries, func(name string) bool { return u.files["/"+name] })
+	t.union(libraries, u, t.linkLibrary)
+	return u.result(), nil
 }
 
-var errNotRegular = errors.New("not a regular file")
-
-// scan reads the program or library at a resolved path, once.
-func (t *files) scan(resolved string) (*File, error) {
-	t.mu.Lock()
-	s := t.known[resolved]
-	if s == nil {
-		s = &scanned{}
-		t.known[resolved] = s
-	}
-	t.mu.Unlock()
-	s.once.Do(func() {
-		f, r, err := t.open(resolved)
-		if err != nil {
-			s.err = err
-			return
+// list returns the executable files and the shared libraries of the tree, each
+// file once.
+func (t *files) list(u *union) (programs, libraries []string, err error) {
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]bool{}
+	entries := 0
+	err = fs.WalkDir(t.fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if entries++; entries > maxTreeEntries || len(programs)+len(libraries) > maxTreePrograms {
+			u.note("the tree has more files than are looked at: the rest is not counted")
+			return fs.SkipAll
 		}
-		defer f.Close()
-		if s.file, s.err = Scan(r); s.err != nil {
-			s.err = fmt.Errorf("/%s: %w", resolved, s.err)
-		}
-	})
-	return s.file, s.err
-}
-
-// find resolves a path to a regular file.
-func (t *files) find(name string) (string, error) {
-	resolved, info, err := t.resolve(name)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s: %w", name, errNotRegular)
-	}
-	return resolved, err
-}
-
-// read returns a small file, or "".
-func (t *files) read(name string) string {
-	resolved, err := t.find(name)
-	if err != nil {
-		return ""
-	}
-	f, err := t.fsys.Open(resolved)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	b, _ := io.ReadAll(io.LimitReader(f, 1<<20))
-	return string(b)
-}
-
-// libraryDirs returns the directories of ld.so.conf, and then the usual ones.
-// The cache of ldconfig has nothing that these have not.
-func (t *files) libraryDirs() []string {
-	dirs := t.confDirs("/etc/ld.so.conf", 0)
-	return append(dirs, "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
-}
-
-// confDirs reads a file of ld.so.conf(5)'s form.
-func (t *files) confDirs(name string, depth int) []string {
-	var out []string
-	for line := range strings.Lines(t.read(name)) {
-		line, _, _ = strings.Cut(line, "#")
-		fields := strings.Fields(line)
-		if len(fields) == 2 && fields[0] == "include" && depth < 4 {
-			for _, n := range t.glob(fields[1]) {
-				out = append(out, t.confDirs(n, depth+1)...)
+		switch {
+		case err != nil && name == ".":
+			return err
+		case err != nil:
+			u.note("/%s: %v", name, err)
+			return nil
+		case d.IsDir():
+			if name == "dev" || name == "proc" || name == "sys" {
+				return fs.SkipDir
 			}
-		} else if len(fields) == 1 && strings.HasPrefix(fields[0], "/") && len(out) < 100 {
-			out = append(out, fields[0])
+			return nil
+		case !d.Type().IsRegular():
+			return nil
 		}
-	}
-	return out
-}
-
-// glob returns the files of a pattern that has wildcards in its last part only.
-func (t *files) glob(pattern string) []string {
-	dir, last := path.Split(pattern)
-	resolved, _, err := t.resolve(dir)
-	if err != nil {
+		library := isLibraryName(name)
+		info, err := d.Info()
+		if err != nil || !library && info.Mode()&0o111 == 0 {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			key := inode{uint64(st.Dev), st.Ino}
+			if seen[key] {
+				return nil
+			}
+			seen[key] = true
+		}
+		if library {
+			libraries = append(libraries, name)
+		} else {
+			programs = append(programs, name)
+		}
 		return nil
-	}
-	entries, _ := fs.ReadDir(t.fsys, resolved)
-	var out []string
-	for _, e := range entries {
-		if ok, _ := path.Match(last, e.Name()); ok && len(out) < 100 {
-			out = append(out, dir+e.Name())
-		}
-	}
-	return out
-}
-
-// library finds and reads a library as ld.so(8) does for a file in directory
-// origin, but for the environment.
-func (t *files) library(name, origin string, runpath []string) (string, *File, error) {
-	resolved, ok := t.findLibrary(name, origin, runpath)
-	if !ok {
-		return "", nil, fmt.Errorf("library %s: %w", name, fs.ErrNotExist)
-	}
-	f, err := t.scan(resolved)
-	return resolved, f, err
-}
-
-// findLibrary returns the path of a library. Files for other machines are
-// passed over.
-func (t *files) findLibrary(name, origin string, runpath []string) (string, bool) {
-	if strings.Contains(name, "/") {
-		resolved, err := t.find(expand(name, origin))
-		return resolved, err == nil
-	}
-	for _, dirs := range [][]string{runpath, t.dirs} {
-		for _, dir := range dirs {
-			if dir == "" {
-				continue
-			}
-			if resolved, err := t.find(expand(dir, origin) + "/" + name); err == nil && t.isForUs(resolved) {
-				return resolved, true
-			}
-		}
-	}
-	return "", false
-}
-
-// isForUs reports whether a file is an ELF file for x86-64.
-func (t *files) isForUs(resolved string) bool {
-	f, r, err := t.open(resolved)
+	})
 	if err != nil {
-		return false
+		return nil, nil, fmt.Errorf("read the tree: %w", err)
 	}
-	defer f.Close()
-	var h elf.Header64
-	return readHeader(r, &h) == nil
+	return programs, libraries, nil
 }
 
-func expand(p, origin string) string {
-	for _, v := range [][2]string{{"ORIGIN", origin}, {"LIB", "lib/x86_64-linux-gnu"}, {"PLATFORM", "x86_64"}} {
-		p = strings.ReplaceAll(strings.ReplaceAll(p, "${"+v[0]+"}", v[1]), "$"+v[0], v[1])
+// union links files, a few at a time, and adds what they reach to u in their
+// order, so that the examples are always the same.
+func (t *files) union(names []string, u *union, do func(string, *union) error) {
+	results := make([]*union, len(names))
+	var next sync.Mutex
+	at := 0
+	var group sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), 4) {
+		group.Go(func() {
+			for {
+				next.Lock()
+				i := at
+				at++
+				next.Unlock()
+				if i >= len(names) {
+					return
+				}
+				results[i] = newUnion()
+				if err := do(names[i], results[i]); err != nil && !errors.Is(err, ErrNotELF) {
+					results[i].note("%v", err)
+				}
+			}
+		})
 	}
-	return p
+	group.Wait()
+	for _, r := range results {
+		u.add(r)
+	}
+}
+
+// linkProgram adds what an executable file reaches. Scripts reach nothing of
+// their own, as their interpreters are in the tree.
+func (t *files) linkProgram(name string, u *union) error {
+	f, err := t.scanOnce(name)
+	if err != nil {
+		return err
+	}
+	l := newLink(t, u, name)
+	l.load(name, f)
+	l.run()
+	return nil
+}
+
+// linkLibrary adds what all functions of a library reach.
+func (t *files) linkLibrary(name string, u *union) error {
+	f, err := t.scan(name)
+	if err != nil {
+		return err
+	}
+	l := newLink(t, u, name)
+	l.load(name, f)
+	l.loaded[0].whole = true
+	l.run()
+	return nil
+}
+
+// add adds what another union has.
+func (u *union) add(o *union) {
+	for k, s := range o.calls {
+		if _, ok := u.calls[k]; !ok {
+			u.calls[k] = s
+		}
+	}
+	for k, s := range o.unknown {
+		if _, ok := u.unknown[k]; !ok {
+			u.unknown[k] = s
+		}
+	}
+	for f := range o.files {
+		u.files[f] = true
+	}
+	for _, n := range o.notes {
+		u.note("%s", n)
+	}
 }
