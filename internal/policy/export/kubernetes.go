@@ -161,7 +161,8 @@ func (x *exporter) spoCan(p *seccomp.Profile) error {
 		return fmt.Errorf("the profile needs a listener at %s", p.ListenerPath)
 	}
 	for _, a := range p.OCI(x.target).Architectures {
-		if string(a) == syscalls.LOONGARCH64.String() || string(a) == syscalls.M68K.String() {
+		switch arch, _ := syscalls.ParseArch(string(a)); arch {
+		case syscalls.LOONGARCH64, syscalls.M68K, syscalls.SH, syscalls.SHEB:
 			return fmt.Errorf("the operator does not know the architecture %s", a)
 		}
 	}
@@ -173,7 +174,7 @@ func (x *exporter) spoCan(p *seccomp.Profile) error {
 			}
 		}
 		if r.Action.IsErrno() && r.Action != p.DefaultAction {
-			x.note("the operator before version 0.8 takes errnoRet as a string only, from which no runtime starts a container")
+			x.note("early versions of the operator take errnoRet as a string only, and runtimes then refuse the profile")
 		}
 	}
 	return nil

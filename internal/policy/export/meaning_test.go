@@ -100,22 +100,6 @@ func compare(t *testing.T, what string, in Input, theirs *seccomp.Policy) {
 	}
 }
 
-// Calls that are newer than the policy do not exist for programs, under crun
-// too, which does not say so by itself.
-func TestNewerCallsUnderCrun(t *testing.T) {
-	data := profileOf(t, "docker", export(t, "docker", nginx()))
-	p, err := seccomp.ParseProfile("profile", data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"mseal", "listns", "pidfd_getfd", "cachestat"} {
-		i := slices.IndexFunc(p.Syscalls, func(r seccomp.SyscallRule) bool { return slices.Contains(r.Names, name) })
-		if i < 0 || p.Syscalls[i].Action != seccomp.Errno(uint16(unix.ENOSYS)) {
-			t.Errorf("%s has no rule that answers ENOSYS", name)
-		}
-	}
-}
-
 // The unit means what the policy means, but for conditions on arguments; and
 // systemd takes it without a complaint about the unit itself.
 func TestSystemd(t *testing.T) {

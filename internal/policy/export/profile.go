@@ -50,8 +50,8 @@ func (x *exporter) forRuntimes(p *seccomp.Profile) (*seccomp.Profile, error) {
 const newerComment = "newer than all calls of the policy, so that programs fall back to older ones"
 
 // withNewer returns p with a rule for each known call that is newer than all
-// that p names. Brig and runc answer these with ENOSYS, crun does not; and
-// a rule for what a runtime needs may be for a newer call, so that others would
+// that p names. Brig and runc answer these with ENOSYS, crun only those that it
+// is told (and that its libseccomp knows); and a rule for what a runtime needs may be for a newer call, so that others would
 // not be newer any more.
 func (x *exporter) withNewer(p *seccomp.Profile) (*seccomp.Profile, error) {
 	pol, _, err := p.Resolve(x.target)
@@ -77,7 +77,7 @@ func (x *exporter) withNewer(p *seccomp.Profile) (*seccomp.Profile, error) {
 func (x *exporter) libseccompNotes() {
 	p := x.in.Profile
 	if d := p.DefaultAction; slices.Contains(x.in.Runtimes, "crun") && d.IsErrno() && d != seccomp.Errno(uint16(unix.ENOSYS)) {
-		x.note("a system call that is newer than this version of Brig fails with %v under crun, and with ENOSYS under Brig and runc", unix.ErrnoName(unix.Errno(d.Data())))
+		x.note("a system call that Brig, or the libseccomp that crun uses, is too old to know fails with %v under crun, and with ENOSYS under Brig and runc", unix.ErrnoName(unix.Errno(d.Data())))
 	}
 	_, notes, err := p.Resolve(x.target)
 	if err != nil {
@@ -162,6 +162,9 @@ func width(name string, index uint8) (bits uint8) {
 func (x *exporter) withNeeds(p *seccomp.Profile) (*seccomp.Profile, error) {
 	out := *p
 	out.Syscalls = slices.Clone(p.Syscalls)
+	if a := x.target.Arch; a != seccomp.X86_64 && len(x.needed()) > 0 {
+		x.note("what %s need to start a container was measured on amd64 only; try the profile on %s", strings.Join(x.in.Runtimes, " and "), a.Short())
+	}
 	comment := "needed by " + strings.Join(x.in.Runtimes, " and ") + " to start the container, not by its programs"
 	plain := seccomp.SyscallRule{Action: seccomp.Allow, Comment: comment}
 	var more []seccomp.SyscallRule

@@ -67,7 +67,7 @@ func Runtimes() []string { return []string{"runc", "crun"} }
 func runcNeeds() RuntimeNeeds {
 	n := RuntimeNeeds{
 		Runtime:  "runc",
-		Measured: []string{"1.1.5 (Debian 12)", "1.2.6", "1.4.0", "amd64"},
+		Measured: []string{"1.1.5 (Debian 12)", "1.2.6", "1.3.6", "1.4.0", "1.5.2", "amd64"},
 		Calls: append(anyArgs(
 			"capget", "capset", "chdir", "close", "close_range", "execve", "faccessat", "faccessat2", "fchown", "fstat", "fstatfs",
 			"getcwd", "getdents64", "getppid", "newfstatat", "openat", "openat2", "read", "setgid", "setgroups",
@@ -76,7 +76,7 @@ func runcNeeds() RuntimeNeeds {
 			Call{"fcntl", 1, []uint64{unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC}},
 			prctlCaps(),
 		),
-		// "exec" of 1.4.0 would have a /proc of its own to open files in.
+		// "exec" since 1.4.0 would have a /proc of its own to open files in.
 		Spared: []string{"fsconfig", "fsmount", "fsopen", "open_tree"},
 	}
 	n.Calls = append(n.Calls, goRuntime()...)

@@ -1,6 +1,6 @@
 # How nginx runs under podman, learned by Brig from docker.io/library/nginx:1.27.
 # Note: podman gives a user other than root what --cap-add names as ambient capabilities, which Brig and Docker do not.
-# Note: a system call that is newer than this version of Brig fails with EPERM under crun, and with ENOSYS under Brig and runc.
+# Note: a system call that Brig, or the libseccomp that crun uses, is too old to know fails with EPERM under crun, and with ENOSYS under Brig and runc.
 # Note: x86 programs that call socket through socketcall may do so with any arguments under runc and crun, and not at all under Brig.
 podman run \
 	--cap-drop ALL \
