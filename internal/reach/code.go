@@ -62,6 +62,7 @@ type codeMap struct {
 	first   []int32 // index in edges of the first one of each chunk, and the end
 	entries []event // instructions that enter the kernel
 	words   []dataWord
+	used    []uint64 // addresses of data that code and data use, sorted
 	objects []uint64 // where objects of data begin, sorted; see findObjects
 	roots   []int32  // objects that are used in ways that are not seen
 	work    int      // see maxWork
@@ -428,6 +429,9 @@ const maxTableEntries = 4096
 // from itself, or addresses, as long as they are in the span.
 func (c *codeMap) table(addr uint64, in span) []uint64 {
 	b := c.at(addr)
+	if i, _ := slices.BinarySearch(c.used, addr+1); i < len(c.used) { // the next table has another base
+		b = b[:min(uint64(len(b)), c.used[i]-addr)]
+	}
 	var out []uint64
 	for t := b; len(t) >= 4 && len(out) < maxTableEntries; t = t[4:] {
 		to := addr + uint64(int64(int32(order.Uint32(t))))

@@ -20,11 +20,19 @@ type passed struct {
 	entry string
 }
 
+// callback is what a function is passed that another one calls back, together
+// with a structure of its own.
+type callback struct {
+	in   chunk
+	term term
+}
+
 // facts are what is known of the numbers of system calls.
 type facts struct {
 	calls   []fact
 	unknown []fact // whose nr means nothing
 	passed  []passed
+	known   map[callback]bool // of passed: those whose callers by their address are known, too
 	seen    map[any]bool
 }
 
@@ -101,6 +109,9 @@ func (c *codeMap) follow(f *facts, i int) {
 	for ; i < len(f.passed); i++ {
 		p := f.passed[i]
 		to := c.chunks[p.in].lo
+		if p.term.kind == termField {
+			c.followBack(f, p)
+		}
 		for _, from := range callers[p.in] {
 			c.visitCalls(f, from, p, func(in *inst) bool {
 				kind, target := in.flow()
@@ -108,6 +119,51 @@ func (c *codeMap) follow(f *facts, i int) {
 			})
 		}
 	}
+}
+
+// followBack finds what a function is passed by those who take its address, if
+// they all give that to another function along with the address of a structure
+// in their frame.
+func (c *codeMap) followBack(f *facts, p passed) {
+	lo, all := c.chunks[p.in].lo, true
+	for n := range c.chunks {
+		if !slices.ContainsFunc(c.out(chunk(n)), func(e edge) bool { return e.kind == edgeRef && e.to == p.in }) {
+			continue
+		}
+		found := false
+		c.visit(chunk(n), func(in *inst, s *state) {
+			if kind, _ := in.flow(); kind != flowCall && kind != flowCallMem {
+				return
+			}
+			for _, v := range c.structures(s, lo, p.term) {
+				found = true
+				f.add(chunk(n), in.addr, v, p.entry)
+			}
+		})
+		all = all && found
+	}
+	if f.known == nil {
+		f.known = map[callback]bool{}
+	}
+	f.known[callback{p.in, p.term}] = all
+}
+
+// structures returns the words that t means in all structures in the frame
+// whose address is an argument, beside the address of code.
+func (c *codeMap) structures(s *state, code uint64, t term) []value {
+	arguments := [...]uint8{rdi, rsi, rdx, rcx, 8, 9}
+	if !slices.ContainsFunc(arguments[:], func(r uint8) bool {
+		return len(s.regs[r]) == 1 && s.regs[r][0] == constant(int64(code))[0]
+	}) {
+		return nil
+	}
+	var out []value
+	for _, r := range arguments {
+		if at, ok := s.regs[r].stackOffset(); ok {
+			out = append(out, s.slot(at+t.n))
+		}
+	}
+	return out
 }
 
 // leads returns the address that a branch in the file leads to, by a stub or a

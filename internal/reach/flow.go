@@ -237,9 +237,10 @@ func (fn *function) settle(work []int, budget int) ([]int, int) {
 		for _, n := range b.next {
 			to := &fn.blocks[n]
 			budget -= len(s.slots) / 4
+			out := fn.assume(b, to, s)
 			if to.in == nil {
-				to.in = s.clone()
-			} else if !to.in.merge(s, to.merged > maxMerges) {
+				to.in = out.clone()
+			} else if !to.in.merge(out, to.merged > maxMerges) {
 				continue
 			}
 			to.merged++
@@ -250,6 +251,43 @@ func (fn *function) settle(work []int, budget int) ([]int, int) {
 		}
 	}
 	return work[:0], budget
+}
+
+// assume returns what is known on the way from b to one of its successors: more
+// than at the end of b, where that is reached only if a register has a value.
+func (fn *function) assume(b, to *block, s *state) *state {
+	if b.end-b.first < 2 {
+		return s
+	}
+	jump, test := &fn.insts[b.end-1], &fn.insts[b.end-2]
+	kind, target := jump.flow()
+	if kind != flowCond || jump.op&0x0e != 0x04 || jump.opmap == mapOne && jump.op >= 0xe0 || target == jump.end() {
+		return s
+	}
+	reg, n, ok := test.comparison()
+	equal := jump.op&1 == 0
+	if !ok || equal != (fn.insts[to.first].addr == target) {
+		return s
+	}
+	out := s.clone()
+	out.regs[reg] = constant(n)
+	return out
+}
+
+// comparison returns the register, and the number that in compares it with.
+func (in *inst) comparison() (reg uint8, n int64, ok bool) {
+	if in.opmap != mapOne || in.width < 4 {
+		return 0, 0, false
+	}
+	switch {
+	case in.op == 0x85 && in.mod == 3 && in.reg == in.rm:
+		return in.rm, 0, true
+	case (in.op == 0x81 || in.op == 0x83) && in.mod == 3 && in.reg&7 == 7:
+		return in.rm, in.imm, true
+	case in.op == 0x3d:
+		return rax, in.imm, true
+	}
+	return 0, 0, false
 }
 
 func (fn *function) run(b *block, s *state, f func(*inst, *state)) {

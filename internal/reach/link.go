@@ -94,12 +94,21 @@ func (l *link) add(resolved string, f *File) bool {
 }
 
 func (l *link) loadLibrary(name string, by *loaded) {
+	if l.isMusl() && strings.HasPrefix(name, "libc.") {
+		return // it is the dynamic linker
+	}
 	resolved, f, err := l.tree.library(name, "/"+path.Dir(by.path), by.code.runpath)
 	if err != nil {
 		l.out.note("/%s: %v", by.path, err)
 		return
 	}
 	l.add(resolved, f)
+}
+
+// isMusl reports whether the program uses the musl C library, which is one file
+// with its dynamic linker, and has no name services.
+func (l *link) isMusl() bool {
+	return strings.HasPrefix(path.Base(l.loaded[0].Interpreter()), "ld-musl-")
 }
 
 func (l *link) loadInterpreter(name string) {
@@ -191,7 +200,9 @@ func (f *loaded) index() {
 			f.unknown[c.in] = append(f.unknown[c.in], c)
 		}
 		for _, p := range facts.passed {
-			f.passed[p.in] = true
+			if !facts.known[callback{p.in, p.term}] {
+				f.passed[p.in] = true
+			}
 		}
 	}
 }

@@ -1,5 +1,7 @@
 package reach
 
+import "sort"
+
 // maxCallDepth is how deep calls are followed to see whether they come back.
 const maxCallDepth = 5
 
@@ -12,6 +14,12 @@ func (c *codeMap) comesBack(in *inst, target uint64, depth int) bool {
 	if slot, ok := c.stub(target); ok {
 		r, ok := c.relocationAt(slot)
 		return !ok || r.sym == 0 || !neverReturns(c.dynsyms[r.sym].name)
+	}
+	i := sort.Search(len(c.funcs), func(i int) bool { return c.funcs[i].addr >= target })
+	for ; i < len(c.funcs) && c.funcs[i].addr == target; i++ {
+		if neverReturns(c.funcs[i].name) {
+			return false
+		}
 	}
 	n := c.chunkAt(target)
 	if n == noChunk || c.chunks[n].lo != target || depth >= maxCallDepth {

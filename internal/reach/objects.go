@@ -117,6 +117,7 @@ func (c *codeMap) findObjects(events []event) {
 	}
 	slices.Sort(used)
 	used = slices.Compact(used)
+	c.used = used
 	whole, ends := c.objectSymbols()
 	for _, s := range c.dataSpans() {
 		c.objects = append(c.objects, s.lo)

@@ -214,7 +214,7 @@ func (l *link) loadServices(name string) {
 		if resolved, _, err := l.tree.library("libgcc_s.so.1", "", nil); err == nil {
 			l.loadWhole(resolved)
 		}
-	case usesServices(name) && !l.services:
+	case usesServices(name) && !l.services && !l.isMusl():
 		l.services = true
 		for _, s := range l.tree.nameServices() {
 			if resolved, _, err := l.tree.library("libnss_"+s+".so.2", "", nil); err == nil {

@@ -107,6 +107,9 @@ func (c *codeMap) stepMove(s *state, in *inst) bool {
 		s.write(in, narrow(constant(in.imm), in.width))
 	case op >= 0xb8 && op <= 0xbf:
 		s.regs[in.opReg()] = narrow(constant(in.imm), in.width)
+	case op >= 0xb0 && op <= 0xb7 && (in.opReg() < 4 || in.rex):
+		low := in.imm & 0xff
+		s.regs[in.opReg()] = s.regs[in.opReg()].calculate(func(n int64) int64 { return n&^0xff | low }, nil)
 	case op == 0x87 && in.mod == 3:
 		s.regs[in.reg], s.regs[in.rm] = narrow(s.regs[in.rm], in.width), narrow(s.regs[in.reg], in.width)
 	default:

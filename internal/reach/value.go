@@ -91,14 +91,14 @@ func (v value) calculate(f, g func(int64) int64) value {
 // state is what is known before an instruction.
 type state struct {
 	regs  [16]value
-	slots map[int64]value // words of the stack, by where they are from the stack pointer at the start
-	spilt bool            // there were more words than maxSlots: those that are not in slots are unknown
-	taken int64           // the lowest place in the own frame whose address is taken; 0 for none
+	slots map[int64]slot // words of the stack, by where they are from the stack pointer at the start
+	spilt bool           // there were more words than maxSlots: those that are not in slots are unknown
+	taken int64          // the lowest place in the own frame whose address is taken; 0 for none
 }
 
 // entryState is the state at the start of a function.
 func entryState() *state {
-	s := &state{slots: map[int64]value{}}
+	s := &state{slots: map[int64]slot{}}
 	for i := range s.regs {
 		s.regs[i] = value{{kind: termReg, reg: uint8(i)}}
 	}
@@ -108,7 +108,7 @@ func entryState() *state {
 
 // strangeState is the state where code is entered in ways that are not seen.
 func strangeState() *state {
-	s := &state{slots: map[int64]value{}}
+	s := &state{slots: map[int64]slot{}}
 	for i := range s.regs {
 		s.regs[i] = unknown
 	}
@@ -117,7 +117,7 @@ func strangeState() *state {
 
 func (s *state) clone() *state {
 	c := *s
-	c.slots = make(map[int64]value, len(s.slots))
+	c.slots = make(map[int64]slot, len(s.slots))
 	for k, v := range s.slots {
 		c.slots[k] = v
 	}
@@ -142,13 +142,14 @@ func (s *state) merge(o *state, wide bool) bool {
 	for i := range s.regs {
 		s.regs[i], _ = join(s.regs[i], o.regs[i])
 	}
-	for k, v := range s.slots {
-		s.slots[k], _ = join(v, o.slot(k))
+	for k, w := range s.slots {
+		v, _ := join(w.value, o.slot(k))
+		s.slots[k] = slot{v, max(w.size, o.slots[k].size)}
 	}
-	for k, v := range o.slots {
+	for k, w := range o.slots {
 		if _, ok := s.slots[k]; !ok {
-			if j, differs := join(s.slot(k), v); differs {
-				s.slots[k] = j
+			if j, differs := join(s.slot(k), w.value); differs {
+				s.put(k, slot{j, w.size})
 			}
 		}
 	}
@@ -163,8 +164,8 @@ func (s *state) merge(o *state, wide bool) bool {
 
 // slot returns a word of the stack.
 func (s *state) slot(at int64) value {
-	if v, ok := s.slots[at]; ok {
-		return v
+	if w, ok := s.slots[at]; ok {
+		return w.value
 	}
 	if at > 0 && !s.spilt {
 		return value{{n: at, kind: termSlot}}
@@ -178,17 +179,29 @@ func (s *state) store(at, n int64, v value) {
 		v = unknown
 	}
 	for k := at - 7; k < at+n; k++ {
-		if _, ok := s.slots[k]; ok {
-			s.slots[k] = unknown
-		} else if k > 0 && k%8 == 0 && k != at {
-			s.slots[k] = unknown
+		old, ok := s.slots[k]
+		if !ok && k > 0 && k%8 == 0 { // an argument that has not been written before
+			old, ok = slot{unknown, 8}, true
+		}
+		if ok && k+old.size > at && k != at {
+			s.put(k, slot{unknown, old.size})
 		}
 	}
+	s.put(at, slot{v, n})
+}
+
+// slot is a word of the stack of some bytes.
+type slot struct {
+	value
+	size int64
+}
+
+func (s *state) put(at int64, w slot) {
 	if _, ok := s.slots[at]; !ok && len(s.slots) >= maxSlots {
 		s.spilt = true
 		return
 	}
-	s.slots[at] = v
+	s.slots[at] = w
 }
 
 // maxSlots is how many words of the stack a state keeps.
@@ -199,9 +212,9 @@ func (s *state) disturb() {
 	if s.taken == 0 {
 		return
 	}
-	for k := range s.slots {
+	for k, w := range s.slots {
 		if k >= s.taken && k < 0 {
-			s.slots[k] = unknown
+			s.slots[k] = slot{unknown, w.size}
 		}
 	}
 }
