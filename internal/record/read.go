@@ -229,7 +229,7 @@ func addCheck(all []*checks, key *mapCapabilityKey, c *mapCapability, own uint32
 		ns = "own"
 	}
 	check := &checks{frames: key.Stack, other: key.OtherCred != 0}
-	check.Name, check.UserNS = shortName(capability.Cap(key.Cap)), ns
+	check.Name, check.UserNS = capability.Cap(key.Cap).Short(), ns
 	check.Granted, check.Refused = c.Granted, c.Refused
 	check.Programs = []string{text(key.Comm)}
 	if name := callName(key.Slot, key.Nr); name != "" {
@@ -349,7 +349,7 @@ func (s *Session) denial(key *mapDenialKey, d *mapDenial, rec *Recording) *Denia
 	}
 	denial.By = "capability"
 	for _, c := range capability.Set(key.Refused).List() {
-		if name := shortName(c); mayCause(errno, name) && !onlyNoise(rec, name, denial) {
+		if name := c.Short(); mayCause(errno, name) && !onlyNoise(rec, name, denial) {
 			denial.Capabilities = append(denial.Capabilities, name)
 		}
 	}
@@ -417,6 +417,3 @@ func (s *Session) readLost(rec *Recording) error {
 	}
 	return nil
 }
-
-// shortName is the capability's name as flags have it: SYS_TIME.
-func shortName(c capability.Cap) string { return strings.TrimPrefix(c.String(), "CAP_") }
