@@ -42,13 +42,14 @@ type event struct {
 type eventKind uint8
 
 const (
-	eventCall  eventKind = iota // a direct branch to another region
-	eventTake                   // takes the address of code
-	eventData                   // uses memory that is not code
-	eventSlot                   // calls or jumps through a word of memory
-	eventEntry                  // enters the kernel
-	eventStop                   // does not go on to the instruction after
-	eventJump                   // jumps to where a register says
+	eventCall    eventKind = iota // a direct branch to another region
+	eventTake                     // takes the address of code
+	eventCompare                  // takes it to compare it
+	eventData                     // uses memory that is not code
+	eventSlot                     // calls or jumps through a word of memory
+	eventEntry                    // enters the kernel
+	eventStop                     // does not go on to the instruction after
+	eventJump                     // jumps to where a register says
 )
 
 // codeMap is the control flow of a file, without what happens within chunks.
@@ -215,7 +216,10 @@ func (c *codeMap) noteOperand(in *inst, events []event) []event {
 		return events
 	}
 	if c.isCode(addr) {
-		if in.opmap == mapOne && (in.op == 0x8d || in.takesImmediate()) {
+		switch {
+		case in.opmap == mapOne && in.op == 0x8d && c.onlyCompares(in):
+			events = append(events, event{in.addr, addr, eventCompare})
+		case in.opmap == mapOne && (in.op == 0x8d || in.takesImmediate()):
 			events = append(events, event{in.addr, addr, eventTake})
 		}
 		return events
@@ -224,6 +228,14 @@ func (c *codeMap) noteOperand(in *inst, events []event) []event {
 		return events
 	}
 	return append(events, event{in.addr, addr, eventData})
+}
+
+// onlyCompares reports whether the address that in takes is compared at once, as
+// signal handlers do to see what they interrupted.
+func (c *codeMap) onlyCompares(in *inst) bool {
+	var next inst
+	return decode(c.at(in.end()), in.end(), &next) && next.opmap == mapOne && (next.op == 0x39 || next.op == 0x3b) &&
+		next.width == 8 && (next.reg == in.reg || next.mod == 3 && next.rm == in.reg)
 }
 
 // takesImmediate reports whether in puts a number of 32 bits somewhere, which
@@ -301,6 +313,8 @@ func (c *codeMap) connectEvent(from chunk, e event) {
 		c.connectTo(from, e.at, e.to, edgeCall)
 	case eventTake:
 		c.connectTo(from, e.at, e.to, edgeRef)
+	case eventCompare:
+		c.connectTo(from, e.at, e.to, edgeInto)
 	case eventSlot:
 		if !c.connectSlot(e.at, e.to, true) {
 			c.connectData(e.at, e.to)
