@@ -42,7 +42,8 @@ type event struct {
 type eventKind uint8
 
 const (
-	eventCall    eventKind = iota // a direct branch to another region
+	eventCall    eventKind = iota // a direct call
+	eventBranch                   // a direct jump that may leave the function
 	eventTake                     // takes the address of code
 	eventCompare                  // takes it to compare it
 	eventData                     // uses memory that is not code
@@ -82,7 +83,8 @@ func mapCode(m *image) *codeMap {
 	regions := c.regions()
 	var events []event
 	for _, r := range regions {
-		events = c.sweep(r, events)
+		_, framed := find(c.frames, r.lo)
+		events = c.sweep(r, framed, events)
 	}
 	c.cut(regions, events)
 	c.findObjects(events)
@@ -156,7 +158,7 @@ func (c *codeMap) split(spans []span, at []uint64) []span {
 }
 
 // sweep decodes a region from its start to its end.
-func (c *codeMap) sweep(r span, events []event) []event {
+func (c *codeMap) sweep(r span, framed bool, events []event) []event {
 	code := c.bytes(r.lo, r.hi-r.lo)
 	var in inst
 	for at := uint64(0); at < uint64(len(code)); {
@@ -165,20 +167,20 @@ func (c *codeMap) sweep(r span, events []event) []event {
 			continue
 		}
 		at += uint64(in.len)
-		events = c.note(&in, r, events)
+		events = c.note(&in, r, framed, events)
 	}
 	return events
 }
 
-// note appends what in does. Branches within the region are of no interest.
-func (c *codeMap) note(in *inst, r span, events []event) []event {
+// note appends what in does. Branches within a function are of no interest.
+func (c *codeMap) note(in *inst, r span, framed bool, events []event) []event {
 	kind, target := in.flow()
 	switch kind {
 	case flowCall:
 		return append(events, event{in.addr, target, eventCall})
 	case flowJump, flowCond:
-		if !r.has(target) {
-			events = append(events, event{in.addr, target, eventCall})
+		if !framed || !r.has(target) {
+			events = append(events, event{in.addr, target, eventBranch})
 		}
 		if kind == flowJump {
 			events = append(events, event{in.addr, in.end(), eventStop})
@@ -263,15 +265,52 @@ func (m *image) mapped(addr uint64) bool {
 	return false
 }
 
-// cut makes chunks: regions, cut where calls and addresses that are taken lead.
+// cut makes chunks: regions, cut where calls and addresses that are taken lead,
+// and where jumps from other chunks lead to after an instruction that does not
+// go on, or a call that may not return: there begins a function that is only
+// jumped to.
 func (c *codeMap) cut(regions []span, events []event) {
-	var starts []uint64
+	var starts, stops, returns []uint64
 	for _, e := range events {
-		if e.kind == eventTake || e.kind == eventCall {
+		switch e.kind {
+		case eventTake, eventCompare:
 			starts = append(starts, e.to)
+		case eventCall:
+			starts = append(starts, e.to)
+			returns = append(returns, e.at+5)
+		case eventStop:
+			stops = append(stops, e.to)
 		}
 	}
 	c.chunks = c.split(regions, starts)
+	starts = starts[:0]
+	for _, e := range events {
+		if e.kind != eventBranch {
+			continue
+		}
+		if n := c.chunkAt(e.to); n != noChunk && !c.chunks[n].has(e.at) && (c.afterStop(e.to, stops) || e.to%16 == 0 && c.afterStop(e.to, returns)) {
+			starts = append(starts, e.to)
+		}
+	}
+	c.chunks = c.split(c.chunks, starts)
+}
+
+// afterStop reports whether there is only padding between the address and one of
+// stops before it.
+func (c *codeMap) afterStop(addr uint64, stops []uint64) bool {
+	i, ok := slices.BinarySearch(stops, addr)
+	if ok {
+		return true
+	}
+	if i == 0 || addr-stops[i-1] > 32 {
+		return false
+	}
+	var in inst
+	at := stops[i-1]
+	for at < addr && decode(c.at(at), at, &in) && in.padding() {
+		at = in.end()
+	}
+	return at == addr
 }
 
 // chunkAt returns the chunk that has the address.
@@ -309,7 +348,7 @@ func (c *codeMap) out(n chunk) []edge { return c.edges[c.first[n]:c.first[n+1]] 
 
 func (c *codeMap) connectEvent(from chunk, e event) {
 	switch e.kind {
-	case eventCall:
+	case eventCall, eventBranch:
 		c.connectTo(from, e.at, e.to, edgeCall)
 	case eventTake:
 		c.connectTo(from, e.at, e.to, edgeRef)

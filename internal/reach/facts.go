@@ -88,7 +88,7 @@ func (c *codeMap) findFacts() *facts {
 		last = n
 		found := c.visit(n, func(in *inst, s *state) {
 			if kind := in.entryKind(); kind != "" {
-				f.addMembers(c, n, in.addr, s.regs[rax], kind)
+				f.addVariables(c, n, in.addr, s.regs[rax], kind)
 			}
 		})
 		if !found {
@@ -195,7 +195,8 @@ func (c *codeMap) visitCalls(f *facts, from chunk, p passed, is func(*inst) bool
 				s = s.clone()
 				c.step(s, in)
 			}
-			f.add(from, in.addr, c.argument(s, p.term, kind == flowCall || kind == flowCallMem), p.entry)
+			v := c.argument(s, p.term, kind == flowCall || kind == flowCallMem)
+			f.addVariables(c, from, in.addr, v, p.entry)
 		}
 	})
 	if !found {
@@ -203,30 +204,38 @@ func (c *codeMap) visitCalls(f *facts, from chunk, p passed, is func(*inst) bool
 	}
 }
 
-// addMembers is add, but that a word of a structure to which a variable of the
-// file points, is looked up where the variable is set.
-func (f *facts) addMembers(c *codeMap, in chunk, at uint64, v value, entry string) {
+// addVariables is add, but that a variable of the file, or a word of a structure
+// to which a variable points, is looked up where the variable is set.
+func (f *facts) addVariables(c *codeMap, in chunk, at uint64, v value, entry string) {
 	for _, t := range v {
-		if t.kind != termMember || !f.addMember(c, t, entry) {
+		if t.kind != termMember && t.kind != termGlobal || !f.addVariable(c, in, at, t, entry) {
 			f.add(in, at, value{t}, entry)
 		}
 	}
 }
 
-// addMember notes the system call for each value of a member. It is false if
-// others than simple stores use the variable.
-func (f *facts) addMember(c *codeMap, t term, entry string) bool {
+// addVariable notes the system call for each value of a variable or member. It
+// is false if anything but simple stores can change the variable.
+func (f *facts) addVariable(c *codeMap, in chunk, at uint64, t term, entry string) bool {
 	stores, ok := c.storesTo(uint64(t.n))
 	if !ok {
 		return false
 	}
+	if t.kind == termGlobal {
+		n, _ := c.word(uint64(t.n)) // 0 past what the file has
+		f.add(in, at, constant(int64(uint32(n))), entry)
+	}
 	for _, store := range stores {
 		n := c.chunkAt(store)
 		found := c.visit(n, func(in *inst, s *state) {
-			if in.addr == store {
-				pointer := term{n: int64(t.off), kind: termField, reg: in.reg}
-				f.add(n, in.addr, c.argument(s, pointer, false), entry)
+			if in.addr != store {
+				return
 			}
+			v := s.regs[in.reg]
+			if t.kind == termMember {
+				v = c.argument(s, term{n: int64(t.off), kind: termField, reg: in.reg}, false)
+			}
+			f.add(n, in.addr, v, entry)
 		})
 		if !found {
 			return false
@@ -257,9 +266,9 @@ func (c *codeMap) storesTo(addr uint64) ([]uint64, bool) {
 				continue
 			}
 			switch {
-			case in.opmap == mapOne && in.op == 0x89 && in.width == 8:
+			case in.opmap == mapOne && in.op == 0x89 && in.width >= 4:
 				out = append(out, in.addr)
-			case in.opmap == mapOne && (in.op == 0x8b || in.op == 0x39 || in.op == 0x3b || in.op == 0x83 && in.reg&7 == 7):
+			case in.opmap == mapOne && (in.op == 0x8b || in.op == 0x63 || in.op == 0x39 || in.op == 0x3b || in.op == 0x83 && in.reg&7 == 7):
 			case in.opmap == mapOne && in.op == 0xc7 && in.imm == 0:
 			default:
 				ok = false

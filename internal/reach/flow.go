@@ -1,12 +1,15 @@
 package reach
 
-import "slices"
+import (
+	"container/heap"
+	"slices"
+)
 
 // Limits on the work for one chunk. Past them all is unknown.
 const (
 	maxChunkInsts = 1 << 16
-	maxMerges     = 12 // of values that come to one place, after which what still changes is unknown
-	maxSteps      = 40 // times that each instruction is gone through, on average
+	maxMerges     = 12  // of values that come to one place, after which what still changes is unknown
+	maxSteps      = 200 // times that each instruction is gone through, on average
 
 	maxWork = 50e6 // instructions in all chunks that are looked at for one file
 )
@@ -202,9 +205,10 @@ func (fn *function) solve() bool {
 	}
 	budget := maxSteps * len(fn.insts)
 	for next := 0; ; next++ {
-		if work, budget = fn.settle(work, budget); budget < 0 {
+		if budget = fn.settle(work, budget); budget < 0 {
 			return false
 		}
+		work = work[:0]
 		for next < len(fn.blocks) && (fn.blocks[next].in != nil || fn.padding(&fn.blocks[next])) {
 			next++
 		}
@@ -225,11 +229,13 @@ func (fn *function) padding(b *block) bool {
 	return true
 }
 
-// settle carries states on until nothing changes.
-func (fn *function) settle(work []int, budget int) ([]int, int) {
-	for len(work) > 0 && budget >= 0 {
-		b := &fn.blocks[work[len(work)-1]]
-		work = work[:len(work)-1]
+// settle carries states on until nothing changes, in the order of addresses as
+// far as it can, which comes to an end soonest.
+func (fn *function) settle(work []int, budget int) int {
+	queue := blockQueue(work)
+	heap.Init(&queue)
+	for len(queue) > 0 && budget >= 0 {
+		b := &fn.blocks[heap.Pop(&queue).(int)]
 		b.queued = false
 		s := b.in.clone()
 		budget -= b.end - b.first + len(b.next) + len(s.slots)/4
@@ -246,11 +252,25 @@ func (fn *function) settle(work []int, budget int) ([]int, int) {
 			to.merged++
 			if !to.queued {
 				to.queued = true
-				work = append(work, n)
+				heap.Push(&queue, n)
 			}
 		}
 	}
-	return work[:0], budget
+	return budget
+}
+
+// blockQueue is a heap of the indices of blocks.
+type blockQueue []int
+
+func (q blockQueue) Len() int           { return len(q) }
+func (q blockQueue) Less(i, j int) bool { return q[i] < q[j] }
+func (q blockQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *blockQueue) Push(x any)        { *q = append(*q, x.(int)) }
+func (q *blockQueue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
 }
 
 // assume returns what is known on the way from b to one of its successors: more
