@@ -40,12 +40,22 @@ func benchmarkCall(b *testing.B, call func()) {
 		loop(b)
 		rec := stop(b, s)
 		complete(b, rec)
+		if total := calls(rec); total < uint64(b.N) {
+			b.Errorf("%d calls recorded, want %d or more", total, b.N)
+		}
 	})
 	b.Run("beside", func(b *testing.B) {
 		s := start(b, r, Target{MountNS: 1}) // nobody's
 		loop(b)
 		stop(b, s)
 	})
+}
+
+func calls(rec *Recording) (n uint64) {
+	for _, call := range rec.Syscalls {
+		n += call.Count
+	}
+	return n
 }
 
 func BenchmarkOpen(b *testing.B) {

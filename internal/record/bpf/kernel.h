@@ -70,7 +70,24 @@ struct signal_struct {
 };
 
 struct thread_info {
+	unsigned long syscall_work;
 	__u32 status;
+};
+
+enum syscall_work_bit {
+	SYSCALL_WORK_BIT_SYSCALL_EMU = 3,
+};
+
+struct seccomp {
+	int mode;
+};
+
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
 };
 
 struct task_struct {
@@ -86,6 +103,8 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct seccomp seccomp;
+	struct sigpending pending;
 };
 
 // arch/x86/include/asm/ptrace.h

@@ -180,6 +180,16 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+// follow reads a field of the kernel's. It stands for the plain access where
+// that is of a pointer: for each of those the verifier searches all types of
+// the kernel by name, which takes most of the time of loading.
+#define follow(ptr, field) ({ \
+	typeof(ptr) from = (ptr); \
+	typeof(from->field) to = 0; \
+	bpf_probe_read_kernel(&to, sizeof(to), &from->field); \
+	to; \
+})
+
 static void lose(__u32 recording, enum lost what)
 {
 	__u32 i = recording * LOSTS + what;
@@ -260,13 +270,16 @@ static void keep_value(struct argset *set, __u64 value)
 	set->more = 1;
 }
 
-static void keep_value_at(__u32 recording, __u32 place, __u64 value)
+// keep_value_at is not static so that the verifier looks at it once, not at
+// each call.
+__attribute__((noinline)) int keep_value_at(__u32 recording, __u32 place, __u64 value)
 {
 	__u32 i = recording * arg_sets + place;
 	struct argset *set = bpf_map_lookup_elem(&argsets, &i);
 
 	if (set)
 		keep_value(set, value);
+	return 0;
 }
 
 static __attribute__((noinline)) int keep_args(struct pt_regs *regs, __u32 recording, __u32 slot)
@@ -373,6 +386,22 @@ static void remember(struct task *t, struct pt_regs *regs)
 	read_args(regs, abi, t->args);
 }
 
+// sent reports whether a SIGSYS waits for the current task.
+static bool sent(void)
+{
+	return bpf_get_current_task_btf()->pending.signal.sig[0] & 1UL << (SIGSYS - 1);
+}
+
+// filtered reports whether a call that did not enter may have been stopped by a
+// filter, and not by a tracer that emulates calls (PTRACE_SYSEMU).
+static bool filtered(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return task->seccomp.mode && !(task->thread_info.syscall_work &
+		1UL << bpf_core_enum_value(enum syscall_work_bit, SYSCALL_WORK_BIT_SYSCALL_EMU));
+}
+
 // settle decides what the SIGSYS of a filter was.
 static void settle(struct task *t, bool killed)
 {
@@ -410,7 +439,7 @@ int sys_enter(__u64 *ctx)
 	running = r->running & 1;
 	place = t->recording * SLOTS + slot;
 	c = bpf_map_lookup_elem(&counts, &place);
-	if (c && !__sync_fetch_and_add(&c->entered[running], 1))
+	if (c && !c->entered[running]++) // nothing comes between: trace points of calls are not preempted
 		keep_first(place);
 	if (slot < SLOTS && arg_mask[slot])
 		keep_args(regs, t->recording, slot);
@@ -441,16 +470,18 @@ int sys_exit(__u64 *ctx)
 		t->skip_exit = 0;
 		return 0;
 	}
-	// It did not enter: a filter stopped it. KILL and TRAP put the number
-	// back into the register of the result (syscall_rollback).
 	if (t->signalled)
 		settle(t, 0);
+	if (!filtered())
+		return 0;
+	// It did not enter: a filter stopped it. With KILL and TRAP a signal is
+	// on the way. What succeeded was done by somebody else (USER_NOTIF).
 	remember(t, regs);
 	count_blocked(t);
-	if (!failed && (int)ret == (int)t->nr)
+	if (sent())
 		t->signalled = 1;
-	else
-		keep_denial(t, BY_SECCOMP, failed ? -ret : 0, 0);
+	else if (failed)
+		keep_denial(t, BY_SECCOMP, -ret, 0);
 	return 0;
 }
 
@@ -462,7 +493,6 @@ int cap_capable(__u64 *ctx)
 	const struct cred *cred = (void *)ctx[0];
 	struct user_namespace *ns = (void *)ctx[1];
 	int cap = ctx[3], ret = ctx[4];
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct task *t = recorded();
 	struct capability none = {}, *c;
 	struct capability_key key;
@@ -473,9 +503,9 @@ int cap_capable(__u64 *ctx)
 	key.session = t->session;
 	key.slot = t->in_call ? t->slot : NO_SLOT;
 	key.nr = t->in_call ? t->nr : 0;
-	key.user_ns = ns->ns.inum;
+	key.user_ns = follow(ns, ns.inum);
 	key.cap = cap;
-	key.other_cred = cred != task->real_cred;
+	key.other_cred = cred != follow((struct task_struct *)bpf_get_current_task(), real_cred);
 	bpf_get_current_comm(key.comm, sizeof(key.comm));
 	if (bpf_get_stack(ctx, key.stack, sizeof(key.stack), 0) < 0)
 		lose(t->recording, LOST_STACKS);
@@ -505,43 +535,46 @@ static struct target *match_id(enum kind kind, __u64 id)
 // match_cgroup looks for the task's cgroup of v2 and those above it.
 static struct target *match_cgroup(struct task_struct *task)
 {
-	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	struct css_set *set = follow(task, cgroups);
+	struct cgroup *cgroup = follow(set, dfl_cgrp);
+	struct cgroup_subsys_state *parent;
+	struct target *found;
 
 	for (int i = 0; i < 32 && cgroup; i++) {
-		struct target *found = match_id(BY_CGROUP, cgroup->kn->id);
-
+		found = match_id(BY_CGROUP, follow(follow(cgroup, kn), id));
 		if (found)
 			return found;
-		if (!cgroup->self.parent)
-			break;
-		cgroup = cgroup->self.parent->cgroup;
+		parent = follow(cgroup, self.parent);
+		cgroup = parent ? follow(parent, cgroup) : 0;
 	}
 	return 0;
 }
 
+static struct target *match_mount_ns(struct task_struct *task)
+{
+	struct nsproxy *proxy = follow(task, nsproxy); // none: the task ends
+
+	return proxy ? match_id(BY_MOUNT_NS, follow(follow(proxy, mnt_ns), ns.inum)) : 0;
+}
+
 static struct target *match_pid_ns(struct task_struct *task)
 {
-	struct pid *pid = task->thread_pid;
-	struct pid_namespace *ns = 0;
-	unsigned int inum = 0;
-	void *last;
+	struct pid *pid = follow(task, thread_pid); // none: the task ends
+	struct upid *last;
 
 	if (!pid)
 		return 0;
 	last = (void *)pid + bpf_core_field_offset(pid->numbers) +
-		pid->level * bpf_core_type_size(struct upid);
-	bpf_probe_read_kernel(&ns, sizeof(ns), last + bpf_core_field_offset(struct upid, ns));
-	if (!ns || bpf_core_read(&inum, sizeof(inum), &ns->ns.inum))
-		return 0;
-	return match_id(BY_PID_NS, inum);
+		follow(pid, level) * bpf_core_type_size(struct upid);
+	return match_id(BY_PID_NS, follow(follow(last, ns), ns.inum));
 }
 
 static struct target *match(struct task_struct *task)
 {
 	struct target *found = match_cgroup(task);
 
-	if (!found && task->nsproxy)
-		found = match_id(BY_MOUNT_NS, task->nsproxy->mnt_ns->ns.inum);
+	if (!found)
+		found = match_mount_ns(task);
 	if (!found)
 		found = match_pid_ns(task);
 	return found;
@@ -551,21 +584,22 @@ static struct target *match(struct task_struct *task)
 static struct target *match_family(struct task_struct *task)
 {
 	for (int i = 0; i < 64 && task; i++) {
-		struct target *found = match_id(BY_PROCESS, task->tgid);
+		int tgid = follow(task, tgid);
+		struct target *found = match_id(BY_PROCESS, tgid);
 
-		if (found || task->tgid <= 1)
+		if (found || tgid <= 1)
 			return found;
-		task = task->real_parent;
+		task = follow(task, real_parent);
 	}
 	return 0;
 }
 
 static void begin(struct task_struct *task, struct recording *r)
 {
-	__u32 inum = task->real_cred->user_ns->ns.inum;
+	struct cred *cred = (void *)follow(task, real_cred);
 
 	if (!r->user_ns)
-		__sync_val_compare_and_swap(&r->user_ns, 0, inum);
+		__sync_val_compare_and_swap(&r->user_ns, 0, follow(follow(cred, user_ns), ns.inum));
 }
 
 // enlist makes the task's state.
