@@ -1,39 +1,70 @@
 package record
 
 import (
+	"errors"
 	"fmt"
+	"iter"
+	mathbits "math/bits"
 
 	"github.com/cilium/ebpf"
 )
 
 // clear empties a place's part of the arrays, for its next session.
 func (s *Session) clear() error {
+	if err := s.clearArrays(); err != nil {
+		return fmt.Errorf("clear the last recording: %w", err)
+	}
+	return nil
+}
+
+func (s *Session) clearArrays() error {
 	maps := s.r.coll.Maps
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return fmt.Errorf("clear the last recording: %w", err)
+		return err
 	}
 	none := make([]mapCount, cpus)
-	for slot := range uint32(slots) {
+	seen, err := s.seen()
+	if err != nil {
+		return err
+	}
+	for slot := range seen.slots() {
 		place := s.place*slots + slot
-		if err := maps["counts"].Put(place, none); err != nil {
-			return fmt.Errorf("clear the last recording: %w", err)
-		}
-		if err := maps["firsts"].Put(place, mapFirst{}); err != nil {
-			return fmt.Errorf("clear the last recording: %w", err)
+		if err := errors.Join(maps["counts"].Put(place, none), maps["firsts"].Put(place, mapFirst{})); err != nil {
+			return err
 		}
 	}
 	for i := range s.r.args.places {
 		if err := maps["argsets"].Put(s.place*s.r.args.places+i, mapArgset{}); err != nil {
-			return fmt.Errorf("clear the last recording: %w", err)
+			return err
 		}
 	}
 	for i := range uint32(len(lostNames)) {
 		if err := maps["lost"].Put(s.place*uint32(len(lostNames))+i, uint64(0)); err != nil {
-			return fmt.Errorf("clear the last recording: %w", err)
+			return err
 		}
 	}
-	return nil
+	return maps["seen"].Put(s.place, mapSeen{})
+}
+
+// seen returns what the programs found out about the recording.
+func (s *Session) seen() (*mapSeen, error) {
+	var seen mapSeen
+	err := s.r.coll.Maps["seen"].Lookup(s.place, &seen)
+	return &seen, err
+}
+
+// slots are those in use, in order.
+func (m *mapSeen) slots() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i, bits := range m.Slots {
+			for ; bits != 0; bits &= bits - 1 {
+				if !yield(uint32(i*64 + mathbits.TrailingZeros64(bits))) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // forget deletes the session's entries of the hash maps, which all sessions

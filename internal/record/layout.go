@@ -32,7 +32,12 @@ const (
 var lostNames = [...]string{"tasks", "numbers", "denials", "capabilities", "stacks"}
 
 type mapRecording struct {
-	Session, Running, UserNS, _ uint32
+	Session, Running uint32
+}
+
+type mapSeen struct {
+	Slots     [slots / 64]uint64
+	UserNS, _ uint32
 }
 
 type mapTarget struct {

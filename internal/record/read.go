@@ -62,9 +62,12 @@ func (s *Session) judge(rec *Recording) {
 	rec.Complete = len(rec.Lost) == 0
 }
 
-// readSyscalls reads the counts of all slots at once.
 func (s *Session) readSyscalls(rec *Recording) error {
-	for slot := range uint32(slots) {
+	seen, err := s.seen()
+	if err != nil {
+		return err
+	}
+	for slot := range seen.slots() {
 		if slot%abiSlots == odd {
 			continue
 		}
@@ -72,9 +75,7 @@ func (s *Session) readSyscalls(rec *Recording) error {
 		if err != nil {
 			return err
 		}
-		if call != nil {
-			rec.Syscalls = append(rec.Syscalls, *call)
-		}
+		rec.Syscalls = append(rec.Syscalls, *call)
 	}
 	return nil
 }
@@ -86,9 +87,6 @@ func (s *Session) readSyscall(slot uint32) (*Syscall, error) {
 		return nil, err
 	}
 	sum := total(perCPU)
-	if sum == (mapCount{}) {
-		return nil, nil
-	}
 	abi := abis[slot/abiSlots]
 	nr := slot%abiSlots | abi.Bit()
 	name, _ := syscalls.Name(abi, nr)
@@ -192,7 +190,7 @@ type checks struct {
 }
 
 func (s *Session) readCapabilities(rec *Recording) error {
-	own, err := s.userNS()
+	seen, err := s.seen()
 	if err != nil {
 		return err
 	}
@@ -202,7 +200,7 @@ func (s *Session) readCapabilities(rec *Recording) error {
 	entries := s.r.coll.Maps["capabilities"].Iterate()
 	for entries.Next(&key, &c) {
 		if key.Session == s.number {
-			all = addCheck(all, &key, &c, own)
+			all = addCheck(all, &key, &c, seen.UserNS)
 		}
 	}
 	if err := entries.Err(); err != nil {
@@ -215,12 +213,6 @@ func (s *Session) readCapabilities(rec *Recording) error {
 	}
 	rec.Capabilities = fold(all)
 	return nil
-}
-
-func (s *Session) userNS() (uint32, error) {
-	var now mapRecording
-	err := s.r.coll.Maps["recordings"].Lookup(s.place, &now)
-	return now.UserNS, err
 }
 
 func addCheck(all []*checks, key *mapCapabilityKey, c *mapCapability, own uint32) []*checks {

@@ -87,6 +87,7 @@ func open(n int, has func(tracepoint string) bool) (*Recorder, error) {
 // system calls.
 func (r *Recorder) prepare(spec *ebpf.CollectionSpec, n uint32) error {
 	spec.Maps["recordings"].MaxEntries = n
+	spec.Maps["seen"].MaxEntries = n
 	spec.Maps["counts"].MaxEntries = n * slots
 	spec.Maps["firsts"].MaxEntries = n * slots
 	spec.Maps["argsets"].MaxEntries = n * r.args.places

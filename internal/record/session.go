@@ -64,8 +64,20 @@ func (r *Recorder) newSession() (*Session, error) {
 }
 
 func (s *Session) begin(targets []Target) error {
+	keys := make([]mapTargetKey, len(targets))
+	for i, t := range targets {
+		var err error
+		if keys[i], err = t.key(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if s.missed, err = s.r.misses(); err != nil {
+		return err
+	}
+	// The programs are attached before somebody is recorded: whoever sees the
+	// end of a call would have seen its beginning.
+	if err := s.r.attach(); err != nil {
 		return err
 	}
 	s.started, s.clock = time.Now(), monotonic()
@@ -73,14 +85,11 @@ func (s *Session) begin(targets []Target) error {
 		return fmt.Errorf("set up the recording: %w", err)
 	}
 	seed := false
-	for _, t := range targets {
-		if err := s.aim(t); err != nil {
+	for i, t := range targets {
+		if err := s.aim(t, keys[i]); err != nil {
 			return err
 		}
 		seed = seed || !t.AtExec || t.PID != 0
-	}
-	if err := s.r.attach(); err != nil {
-		return err
 	}
 	if seed {
 		return s.r.seed()
@@ -89,16 +98,12 @@ func (s *Session) begin(targets []Target) error {
 }
 
 // aim adds a target.
-func (s *Session) aim(t Target) error {
-	key, err := t.key()
-	if err != nil {
-		return err
-	}
+func (s *Session) aim(t Target, key mapTargetKey) error {
 	value := mapTarget{Recording: s.place, Session: s.number}
 	if t.AtExec {
 		value.AtExec = 1
 	}
-	err = s.r.coll.Maps["targets"].Update(key, value, ebpf.UpdateNoExist)
+	err := s.r.coll.Maps["targets"].Update(key, value, ebpf.UpdateNoExist)
 	switch {
 	case errors.Is(err, ebpf.ErrKeyExist):
 		return fmt.Errorf("record %+v: it is recorded already", t)
@@ -149,12 +154,7 @@ func (s *Session) Ready() error {
 	if s.ended {
 		return errEnded
 	}
-	var now mapRecording
-	if err := s.r.coll.Maps["recordings"].Lookup(s.place, &now); err != nil {
-		return fmt.Errorf("mark the recording's phase: %w", err)
-	}
-	now.Running = 1
-	if err := s.r.coll.Maps["recordings"].Put(s.place, now); err != nil {
+	if err := s.r.coll.Maps["recordings"].Put(s.place, mapRecording{Session: s.number, Running: 1}); err != nil {
 		return fmt.Errorf("mark the recording's phase: %w", err)
 	}
 	return nil
@@ -179,12 +179,7 @@ func (s *Session) Stop() (*Recording, error) {
 		return nil, errEnded
 	}
 	defer s.end()
-	var now mapRecording
-	if err := s.r.coll.Maps["recordings"].Lookup(s.place, &now); err != nil {
-		return nil, fmt.Errorf("stop the recording: %w", err)
-	}
-	now.Session = 0
-	if err := s.r.coll.Maps["recordings"].Put(s.place, now); err != nil {
+	if err := s.r.coll.Maps["recordings"].Put(s.place, mapRecording{}); err != nil {
 		return nil, fmt.Errorf("stop the recording: %w", err)
 	}
 	return s.read()

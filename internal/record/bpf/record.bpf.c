@@ -35,7 +35,12 @@ volatile const __u32 arg_sets;         // places of one recording in argsets
 struct recording {
 	__u32 session; // 0: none
 	__u32 running; // the phase: 0 before the container is ready, then 1
-	__u32 user_ns; // of the first task
+};
+
+// What the programs found out about a recording.
+struct seen {
+	__u64 slots[SLOTS / 64]; // in use, as bits: all that there is to read
+	__u32 user_ns;           // of the first task
 	__u32 unused;
 };
 
@@ -123,6 +128,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct recording);
 } recordings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen);
+} seen SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -325,10 +337,20 @@ static void keep_odd(struct task *t, __u32 abi, __u32 running, bool blocked)
 		__sync_fetch_and_add(blocked ? &c->blocked : &c->entered[running & 1], 1);
 }
 
-static void keep_first(__u32 place)
+static void see(__u32 recording, __u32 slot)
 {
+	struct seen *s = bpf_map_lookup_elem(&seen, &recording);
+
+	if (s && slot < SLOTS)
+		__sync_fetch_and_or(&s->slots[slot / 64], 1ULL << slot % 64);
+}
+
+static void keep_first(__u32 recording, __u32 slot)
+{
+	__u32 place = recording * SLOTS + slot;
 	struct first *f = bpf_map_lookup_elem(&firsts, &place);
 
+	see(recording, slot);
 	if (!f || f->taken || __sync_lock_test_and_set(&f->taken, 1))
 		return;
 	f->time = bpf_ktime_get_ns();
@@ -341,8 +363,8 @@ static void count_blocked(struct task *t)
 	__u32 place = t->recording * SLOTS + t->slot;
 	struct count *c = bpf_map_lookup_elem(&counts, &place);
 
-	if (c)
-		__sync_fetch_and_add(&c->blocked, 1);
+	if (c && !c->blocked++)
+		see(t->recording, t->slot);
 	if (t->slot % ABI_SLOTS == ODD)
 		keep_odd(t, t->slot / ABI_SLOTS, 0, 1);
 }
@@ -440,7 +462,7 @@ int sys_enter(__u64 *ctx)
 	place = t->recording * SLOTS + slot;
 	c = bpf_map_lookup_elem(&counts, &place);
 	if (c && !c->entered[running]++) // nothing comes between: trace points of calls are not preempted
-		keep_first(place);
+		keep_first(t->recording, slot);
 	if (slot < SLOTS && arg_mask[slot])
 		keep_args(regs, t->recording, slot);
 	if (slot % ABI_SLOTS == ODD)
@@ -594,12 +616,14 @@ static struct target *match_family(struct task_struct *task)
 	return 0;
 }
 
-static void begin(struct task_struct *task, struct recording *r)
+// begin keeps the user namespace of the first task.
+static void begin(struct task_struct *task, __u32 recording)
 {
 	struct cred *cred = (void *)follow(task, real_cred);
+	struct seen *s = bpf_map_lookup_elem(&seen, &recording);
 
-	if (!r->user_ns)
-		__sync_val_compare_and_swap(&r->user_ns, 0, follow(follow(cred, user_ns), ns.inum));
+	if (s && !s->user_ns)
+		__sync_val_compare_and_swap(&s->user_ns, 0, follow(follow(cred, user_ns), ns.inum));
 }
 
 // enlist makes the task's state.
@@ -642,7 +666,7 @@ int sched_process_exec(__u64 *ctx)
 
 	if (r) {
 		if (t->armed)
-			begin(task, r);
+			begin(task, t->recording);
 		t->armed = 0;
 		return 0;
 	}
@@ -650,9 +674,7 @@ int sched_process_exec(__u64 *ctx)
 	if (!target)
 		return 0;
 	enlist(task, target->recording, target->session, 0);
-	r = bpf_map_lookup_elem(&recordings, &target->recording);
-	if (r)
-		begin(task, r);
+	begin(task, target->recording);
 	return 0;
 }
 
@@ -683,7 +705,6 @@ int seed(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct target *target;
-	struct recording *r;
 	struct task *t;
 
 	if (!task || task->flags & PF_KTHREAD)
@@ -699,8 +720,7 @@ int seed(struct bpf_iter__task *ctx)
 	if (!target)
 		return 0;
 	enlist(task, target->recording, target->session, target->at_exec);
-	r = bpf_map_lookup_elem(&recordings, &target->recording);
-	if (r && !target->at_exec)
-		begin(task, r);
+	if (!target->at_exec)
+		begin(task, target->recording);
 	return 0;
 }
