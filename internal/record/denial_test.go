@@ -553,5 +553,4 @@ func checkDenials(t *testing.T, rec *Recording, want *Denial) {
 	}
 }
 
-func targetModes() map[string]func() error   { return nil }
 func recorderModes() map[string]func() error { return nil }

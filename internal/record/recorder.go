@@ -50,17 +50,22 @@ func Open(n int) (*Recorder, error) {
 	if runtime.GOARCH != "amd64" {
 		return nil, fmt.Errorf("recording is not possible on %s: only on amd64", runtime.GOARCH)
 	}
-	kernel, err := btf.LoadKernelSpec()
+	cache := btf.NewCache()
+	kernel, err := cache.Kernel()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel's types, which recording needs (CONFIG_DEBUG_INFO_BTF): %w", err)
 	}
-	return open(n, func(tracepoint string) bool {
+	return open(n, cache, func(tracepoint string) bool {
 		var typedef *btf.Typedef
 		return kernel.TypeByName("btf_trace_"+tracepoint, &typedef) == nil
 	})
 }
 
-func open(n int, has func(tracepoint string) bool) (*Recorder, error) {
+func open(n int, cache *btf.Cache, has func(tracepoint string) bool) (*Recorder, error) {
+	kernel, err := cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		return nil, fmt.Errorf("read the recorder's programs: %w", err)
@@ -73,7 +78,11 @@ func open(n int, has func(tracepoint string) bool) (*Recorder, error) {
 	if err := r.prepare(spec, uint32(n)); err != nil {
 		return nil, fmt.Errorf("prepare the recorder's programs: %w", err)
 	}
-	r.coll, err = ebpf.NewCollection(spec)
+	r.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Cache: cache,
+		// Without this, the types of all modules are read too.
+		Programs: ebpf.ProgramOptions{KernelTypes: kernel},
+	})
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return nil, fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
