@@ -468,7 +468,7 @@ func (c *codeMap) connectTables(s span, events []event) {
 			continue
 		}
 		for _, to := range c.table(e.to, span{s.lo - min(s.lo, 1<<20), s.hi + 1<<20}) {
-			if n := c.chunkAt(to); n != noChunk && !s.has(to) {
+			if n := c.chunkAt(to); n != noChunk && !s.has(to) && len(c.edges) < maxEdges {
 				c.edges = append(c.edges, edge{e.at, n, edgeInto})
 				c.middles = append(c.middles, to)
 			}
@@ -476,7 +476,10 @@ func (c *codeMap) connectTables(s span, events []event) {
 	}
 }
 
-const maxTableEntries = 4096
+const (
+	maxTableEntries = 4096
+	maxEdges        = 1 << 23 // past which tables add none
+)
 
 // table returns where the table of a switch at addr leads: offsets of 32 bits
 // from itself, or addresses, as long as they are in the span.

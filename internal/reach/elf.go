@@ -412,3 +412,11 @@ func disjoint(spans []span) []span {
 	}
 	return out
 }
+
+// symbolName returns the name of a dynamic symbol by its index, or "".
+func (m *image) symbolName(index uint32) string {
+	if uint64(index) >= uint64(len(m.dynsyms)) {
+		return ""
+	}
+	return m.dynsyms[index].name
+}

@@ -2,6 +2,7 @@ package reach
 
 import (
 	"slices"
+	"strings"
 )
 
 // fact is a system call that a chunk makes, itself or by a function that it
@@ -86,6 +87,9 @@ func (c *codeMap) findFacts() *facts {
 			continue
 		}
 		last = n
+		if c.golang && c.functionAt(c.chunks[n].lo) == goPerThread {
+			continue
+		}
 		found := c.visit(n, func(in *inst, s *state) {
 			if kind := in.entryKind(); kind != "" {
 				f.addVariables(c, n, in.addr, s.regs[rax], kind)
@@ -95,8 +99,23 @@ func (c *codeMap) findFacts() *facts {
 			f.add(n, e.at, unknown, "syscall")
 		}
 	}
+	c.addAllThreads(f)
 	c.follow(f, 0)
 	return f
+}
+
+// goPerThread is the function of Go's runtime that makes, in every thread, the
+// system call that is passed to the function of addAllThreads.
+const goPerThread = "runtime.runPerThreadSyscall"
+
+// addAllThreads notes that this function of Go's runtime is passed the number in
+// the register of the first argument, if the program has it.
+func (c *codeMap) addAllThreads(f *facts) {
+	for _, s := range c.funcs {
+		if c.golang && strings.HasSuffix(s.name, "runtime_doAllThreadsSyscall") {
+			f.add(c.chunkAt(s.addr), s.addr, value{{kind: termReg, reg: rax}}, "syscall")
+		}
+	}
 }
 
 // follow finds what callers pass to the chunks of f.passed from index i on,
@@ -125,6 +144,9 @@ func (c *codeMap) follow(f *facts, i int) {
 // they all give that to another function along with the address of a structure
 // in their frame.
 func (c *codeMap) followBack(f *facts, p passed) {
+	if c.lookups++; c.lookups > maxLookups {
+		return
+	}
 	lo, all := c.chunks[p.in].lo, true
 	for n := range c.chunks {
 		if !slices.ContainsFunc(c.out(chunk(n)), func(e edge) bool { return e.kind == edgeRef && e.to == p.in }) {
@@ -244,8 +266,8 @@ func (f *facts) addVariable(c *codeMap, in chunk, at uint64, t term, entry strin
 	return true
 }
 
-// maxLookups is how many variables of a file are looked up.
-const maxLookups = 8
+// maxLookups is how often all of a file is gone through for a number.
+const maxLookups = 64
 
 // storesTo returns the instructions that store a register to a variable. It is
 // false if there are any that could store to it in other ways.
@@ -330,11 +352,16 @@ func (c *codeMap) callers() [][]chunk {
 // makes the system call p.term.
 func (c *codeMap) factsOf(sym string, passed []passed) *facts {
 	f := &facts{}
+	c.lookups++
 	for n := range c.chunks {
 		if !slices.ContainsFunc(c.out(chunk(n)), func(e edge) bool {
-			return e.kind == edgeImport && c.dynsyms[e.to].name == sym
+			return e.kind == edgeImport && c.symbolName(uint32(e.to)) == sym
 		}) {
 			continue
+		}
+		if c.lookups > maxLookups {
+			f.add(chunk(n), c.chunks[n].lo, unknown, "syscall")
+			break
 		}
 		for _, p := range passed {
 			c.visitCalls(f, chunk(n), p, func(in *inst) bool { return c.imports(in) == sym })
@@ -361,5 +388,5 @@ func (c *codeMap) imports(in *inst) string {
 	if !ok || r.sym == 0 {
 		return ""
 	}
-	return c.dynsyms[r.sym].name
+	return c.symbolName(r.sym)
 }

@@ -50,7 +50,7 @@ func (f *File) findImports() {
 	for _, e := range f.code.edges {
 		if e.kind == edgeImport && !seen[e.to] {
 			seen[e.to] = true
-			f.imports = append(f.imports, f.code.dynsyms[e.to].name)
+			f.imports = append(f.imports, f.code.symbolName(uint32(e.to)))
 		}
 	}
 }

@@ -11,7 +11,7 @@ const (
 	maxMerges     = 12  // of values that come to one place, after which what still changes is unknown
 	maxSteps      = 200 // times that each instruction is gone through, on average
 
-	maxWork = 50e6 // instructions in all chunks that are looked at for one file
+	maxWork = 200e6 // steps for all chunks of one file
 )
 
 // block is instructions that run one after the other, from first up to,
@@ -205,7 +205,10 @@ func (fn *function) solve() bool {
 	}
 	budget := maxSteps * len(fn.insts)
 	for next := 0; ; next++ {
-		if budget = fn.settle(work, budget); budget < 0 {
+		before := budget
+		budget = fn.settle(work, budget)
+		fn.code.work += before - budget
+		if budget < 0 {
 			return false
 		}
 		work = work[:0]

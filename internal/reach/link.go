@@ -221,7 +221,7 @@ func (l *link) start(i int32) {
 	}
 	for _, r := range f.code.relocs {
 		if r.kind == elf.R_X86_64_COPY {
-			l.reachSymbol(i, f.code.dynsyms[r.sym].name, outside, true)
+			l.reachSymbol(i, f.code.symbolName(r.sym), outside, true)
 		}
 	}
 	if f.whole {
@@ -242,12 +242,12 @@ func (l *link) start(i int32) {
 func (l *link) reachWord(i int32, w dataWord, from node) {
 	c := l.loaded[i].code
 	if w.isImport {
-		l.reachSymbol(i, c.dynsyms[w.sym].name, from, true)
+		l.reachSymbol(i, c.symbolName(w.sym), from, true)
 		return
 	}
 	if slot, ok := c.stub(w.to); ok {
 		if r, ok := c.relocationAt(slot); ok && r.sym != 0 {
-			l.reachSymbol(i, c.dynsyms[r.sym].name, from, true)
+			l.reachSymbol(i, c.symbolName(r.sym), from, true)
 			return
 		}
 	}
@@ -311,7 +311,7 @@ func (l *link) walk() {
 			case edgeData:
 				l.use(node{n.file, e.to, true}, n)
 			case edgeImport, edgeImportRef:
-				l.reachSymbol(n.file, f.code.dynsyms[e.to].name, n, e.kind == edgeImportRef)
+				l.reachSymbol(n.file, f.code.symbolName(uint32(e.to)), n, e.kind == edgeImportRef)
 			}
 		}
 	}
@@ -429,7 +429,14 @@ func (l *link) call(n node, c fact) {
 	}
 }
 
+// maxUnknown is how many sites of one program are told apart.
+const maxUnknown = 1000
+
 func (l *link) unknown(n node, entry string) {
+	if len(l.out.unknown) >= maxUnknown {
+		l.out.note("/%s: more unknown sites than are listed", l.program)
+		return
+	}
 	s := l.site(n, entry)
 	key := s.File + " " + s.Function
 	if _, ok := l.out.unknown[key]; !ok {

@@ -1,6 +1,9 @@
 package reach
 
-import "sort"
+import (
+	"sort"
+	"strings"
+)
 
 // maxCallDepth is how deep calls are followed to see whether they come back.
 const maxCallDepth = 5
@@ -9,11 +12,11 @@ const maxCallDepth = 5
 // known can. In Go, functions that have no RET come back by other ways.
 func (c *codeMap) comesBack(in *inst, target uint64, depth int) bool {
 	if c.golang {
-		return true
+		return !panics(c.functionAt(target))
 	}
 	if slot, ok := c.stub(target); ok {
 		r, ok := c.relocationAt(slot)
-		return !ok || r.sym == 0 || !neverReturns(c.dynsyms[r.sym].name)
+		return !ok || r.sym == 0 || !neverReturns(c.symbolName(r.sym))
 	}
 	i := sort.Search(len(c.funcs), func(i int) bool { return c.funcs[i].addr >= target })
 	for ; i < len(c.funcs) && c.funcs[i].addr == target; i++ {
@@ -35,6 +38,16 @@ func (c *codeMap) comesBack(in *inst, target uint64, depth int) bool {
 	back := c.chunkReturns(c.chunks[n], depth)
 	c.returns[n] = back
 	return back
+}
+
+// panics knows the functions of Go's runtime that do not return.
+func panics(name string) bool {
+	for _, p := range []string{"runtime.panic", "runtime.gopanic", "runtime.goPanic", "runtime.throw", "runtime.fatal"} {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // neverReturns knows functions of C and C++ libraries.

@@ -143,7 +143,20 @@ func (u *union) note(format string, args ...any) {
 	}
 }
 
+// addRestart adds the call that the kernel makes a program make when a signal
+// has stopped one of the calls that wait (restart_syscall(2)).
+func (u *union) addRestart() {
+	restart := callKey{syscalls.X86_64, 219}
+	for _, nr := range []uint32{7, 35, 202, 230} { // poll, nanosleep, futex, clock_nanosleep
+		s, ok := u.calls[callKey{syscalls.X86_64, nr}]
+		if _, has := u.calls[restart]; ok && !has {
+			u.calls[restart] = s
+		}
+	}
+}
+
 func (u *union) result() *Reach {
+	u.addRestart()
 	r := &Reach{Notes: u.notes}
 	for k, s := range u.calls {
 		name, _ := syscalls.Name(k.abi, k.nr)
