@@ -1,5 +1,7 @@
 package cli
 
+import "github.com/brig-run/brig/internal/witness"
+
 // commands is the table of all commands, in the order of the help.
 func commands() []command {
 	return []command{
@@ -17,6 +19,7 @@ func commands() []command {
 		{"inspect", groupRun, newInspect},
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
+		{"why", groupRun, newWhy},
 
 		{"images", groupImages, newImages},
 		{"pull", groupImages, newPull},
@@ -35,5 +38,6 @@ func commands() []command {
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},
 		{"hello", groupOther, newHello},
+		{witness.Command, groupOther, newWitness},
 	}
 }

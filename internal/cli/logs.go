@@ -90,8 +90,8 @@ type logPrinter struct {
 	since, until  time.Time
 }
 
-// record is one line of the json-file format.
-type record struct {
+// logLine is one line of the json-file format.
+type logLine struct {
 	Log    string    `json:"log"`
 	Stream string    `json:"stream"`
 	Time   time.Time `json:"time"`
@@ -128,7 +128,7 @@ func (l *logPrinter) print(c *engine.Container) error {
 // lines prints from the current place on; with w it waits for more.
 func (l *logPrinter) lines(f *os.File, w *engine.LogWatch) error {
 	r := bufio.NewReaderSize(f, 64<<10)
-	var begun []byte // a record that is not written to its end yet
+	var begun []byte // a logLine that is not written to its end yet
 	for {
 		b, err := r.ReadBytes('\n')
 		begun = append(begun, b...)
@@ -148,9 +148,9 @@ func (l *logPrinter) lines(f *os.File, w *engine.LogWatch) error {
 	}
 }
 
-// line prints one record, unless it is outside of the times asked for.
+// line prints one logLine, unless it is outside of the times asked for.
 func (l *logPrinter) line(b []byte) (done bool) {
-	var r record
+	var r logLine
 	if json.Unmarshal(b, &r) != nil {
 		return false // torn by a full disk
 	}

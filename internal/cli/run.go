@@ -13,7 +13,7 @@ import (
 
 func newRun(a *app) *cobra.Command {
 	c := &createFlags{}
-	var detach, sigProxy bool
+	var detach, sigProxy, explain bool
 	var keys string
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE [COMMAND] [ARG...]",
@@ -33,8 +33,9 @@ cannot be executed, 127 if it was not found.`,
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "run in the background and print the container's ID")
 	cmd.Flags().BoolVar(&sigProxy, "sig-proxy", true, "forward signals to the container")
 	cmd.Flags().StringVar(&keys, "detach-keys", defaultDetachKeys, "keys that leave a terminal and let the container run")
+	addExplain(cmd, &explain)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		r := &runner{a: a, c: c, s: &session{a: a, tty: c.o.TTY, sigProxy: sigProxy}}
+		r := &runner{a: a, c: c, s: &session{a: a, tty: c.o.TTY, sigProxy: sigProxy}, explain: explain}
 		var err error
 		if r.s.detach, err = parseDetachKeys(keys); err != nil {
 			return &exitError{engineFailed, err}
@@ -49,6 +50,7 @@ cannot be executed, 127 if it was not found.`,
 
 func newCreate(a *app) *cobra.Command {
 	c := &createFlags{}
+	var explain bool
 	cmd := &cobra.Command{
 		Use:   "create [flags] IMAGE [COMMAND] [ARG...]",
 		Short: "Create a container, to be started later",
@@ -57,11 +59,13 @@ func newCreate(a *app) *cobra.Command {
 		Args: imageArgs,
 	}
 	c.add(cmd)
+	addExplain(cmd, &explain)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, o, err := a.prepare(c, cmd, args)
 		if err != nil {
 			return engineError(err)
 		}
+		o.Explain = explain
 		id, err := c.reserveCIDFile()
 		if err != nil {
 			return engineError(err)
@@ -115,6 +119,8 @@ type runner struct {
 	a *app
 	c *createFlags
 	s *session
+
+	explain bool
 }
 
 // start creates and starts the container, and writes the ID's file.
@@ -123,7 +129,7 @@ func (r *runner) start(cmd *cobra.Command, args []string, detached bool, attach 
 	if err != nil {
 		return nil, err
 	}
-	o.Detached = detached
+	o.Detached, o.Explain = detached, r.explain
 	id, err := r.c.reserveCIDFile()
 	if err != nil {
 		return nil, err
@@ -176,6 +182,6 @@ func (r *runner) foreground(cmd *cobra.Command, args []string) error {
 		return engineError(err)
 	}
 	defer run.Client.Close()
-	code, err := r.s.attached(run.Client, run.Container.ExitOf)
+	code, err := r.s.watched(run)
 	return leave(r.a, code, err)
 }

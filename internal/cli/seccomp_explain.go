@@ -40,7 +40,7 @@ Negative numbers come after "--".`,
 			if err != nil {
 				return err
 			}
-			e, err := explain(t, arch, args)
+			e, err := explainCall(t, arch, args)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,7 @@ Negative numbers come after "--".`,
 	return cmd
 }
 
-func explain(t seccomp.Target, arch seccomp.Arch, words []string) (*seccomp.Explanation, error) {
+func explainCall(t seccomp.Target, arch seccomp.Arch, words []string) (*seccomp.Explanation, error) {
 	p, err := seccompProfile(words[0])
 	if err != nil {
 		return nil, err

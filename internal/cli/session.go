@@ -26,6 +26,8 @@ type session struct {
 	detach   []byte // key sequence that leaves, with a terminal
 	restore  func()
 	once     sync.Once
+	// complained: the container wrote that something was refused.
+	complained bool
 }
 
 // defaultDetachKeys is Docker's.
@@ -208,8 +210,10 @@ func (s *session) output(m *monitor.Client) (int, error) {
 			return ev.Code, nil
 		case ev.Stream == 1:
 			s.a.out.Write(ev.Data)
+			s.listen(ev.Data)
 		case ev.Stream == 2:
 			s.a.err.Write(ev.Data)
+			s.listen(ev.Data)
 		}
 	}
 }

@@ -74,6 +74,6 @@ func (a *app) startAttached(name string, s *session) error {
 	}
 	defer run.Client.Close()
 	a.warn(run.Warnings)
-	code, err := s.attached(run.Client, c.ExitOf)
+	code, err := s.watched(run)
 	return leave(a, code, err)
 }

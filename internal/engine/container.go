@@ -35,9 +35,11 @@ type Container struct {
 	Starting bool   `json:"starting,omitempty"`
 	Detached bool   `json:"detached,omitempty"` // run -d: input outlives its clients
 	Platform string `json:"platform,omitempty"`
+	Explain  bool   `json:"explain,omitempty"` // a witness records what it is denied
 
 	engine  *Engine
 	observe func(cgroup string) error // see CreateOptions
+	profile []byte                    // the seccomp profile's text, if this process made the container
 }
 
 // Status of a container, in Docker's words.

@@ -25,6 +25,9 @@ type CreateOptions struct {
 	// Profile is the text of the seccomp profile that Options names by a path,
 	// where the caller has it: the file is not read again.
 	Profile []byte
+	// Explain makes a witness record what the container is denied, at each of
+	// its starts.
+	Explain bool
 	// Observe is told the directory of the container's v2 cgroup before anything
 	// runs in it, so that an observer misses nothing; "" on hosts without v2. An
 	// error makes the start fail. Of use to Run only.
@@ -60,12 +63,13 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	c := &Container{
 		ID: newID(), Name: o.Name, Created: time.Now().UTC(), Image: o.Image, ImageID: o.Resolved.ID, Layers: o.Resolved.Layers,
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
-		Detached: o.Detached, Platform: o.Platform, engine: e, observe: o.Observe,
+		Detached: o.Detached, Platform: o.Platform, engine: e, Explain: o.Explain, observe: o.Observe,
 	}
 	profile, err := c.check(o.Profile)
 	if err != nil {
 		return nil, nil, err
 	}
+	c.profile = profile
 	l, err := c.makeLocked()
 	if err != nil {
 		return nil, nil, fmt.Errorf("create container: %w", err)

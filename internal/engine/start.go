@@ -17,6 +17,7 @@ import (
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/snapshot"
 	"github.com/brig-run/brig/internal/spec"
+	"github.com/brig-run/brig/internal/witness"
 )
 
 // Run is a started container, with the connection of the command that started
@@ -26,6 +27,7 @@ type Run struct {
 	Client    *monitor.Client
 	Warnings  []string
 	PID       int
+	Witness   *witness.Witness // nil unless Container.Explain and somebody is attached
 }
 
 // starter is one start under way: what it has made so far, to undo it.
@@ -37,6 +39,7 @@ type starter struct {
 	plan    *runtime.Plan
 	files   []*os.File // closed at the end in any case
 	result  *spec.Result
+	witness *witness.Witness
 	attach  monitor.Streams
 	size    ConsoleSize
 }
@@ -144,13 +147,20 @@ func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size C
 		f.Close()
 	}
 	if err != nil {
+		if s.witness != nil {
+			s.witness.Close()
+		}
 		b.cancel()
 		c.recordFailure(before, err)
 		l.Close()
 		return nil, err
 	}
 	l.Close() // the monitor has it now
-	return &Run{Container: c, Client: b.client, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid}, nil
+	if s.witness != nil && attach == 0 {
+		s.witness.Close() // nobody will wait for it
+		s.witness = nil
+	}
+	return &Run{Container: c, Client: b.client, Warnings: append(s.result.Warnings, s.group.Warnings...), PID: pid, Witness: s.witness}, nil
 }
 
 func (s *starter) keep(f *os.File) *os.File {
@@ -168,7 +178,7 @@ func (s *starter) run() (int, error) {
 	// The kernel may let mkdir of a cgroup wait for milliseconds (package
 	// boot); the file system and the specification are made meanwhile.
 	made := make(chan error, 1)
-	go func() { made <- s.group.Make() }()
+	go func() { made <- s.makeGroup() }()
 	cfg, err := s.prepare()
 	if merr := <-made; err == nil {
 		err = merr
@@ -185,8 +195,29 @@ func (s *starter) run() (int, error) {
 	}
 	if err != nil {
 		s.group.Remove()
+	} else if s.witness != nil {
+		if err := s.witness.Started(pid); err != nil {
+			s.result.Warnings = append(s.result.Warnings, err.Error())
+		}
 	}
 	return pid, err
+}
+
+// makeGroup makes the cgroup and, if wanted, the witness of what happens in it.
+func (s *starter) makeGroup() error {
+	err := s.group.Make()
+	if err != nil || !s.c.Explain {
+		return err
+	}
+	if s.group.UnifiedDir() == "" {
+		err = errors.New("--explain needs a cgroup hierarchy of version 2, which this host lacks")
+	} else if s.witness, err = witness.Spawn(s.group.UnifiedDir(), s.c.dir()); err != nil {
+		err = fmt.Errorf("--explain: %w", err)
+	}
+	if err != nil {
+		s.group.Remove()
+	}
+	return err
 }
 
 // prepare makes all that the container needs but its cgroup.

@@ -179,15 +179,30 @@ func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
 	case e.Line > 0:
 		l.By = fmt.Sprintf("%s, line %d", name, e.Line)
+		if !l.Harmless {
+			l.Fix = "allow it there"
+		}
 	}
 	if len(e.With) > 0 {
-		caps := short(e.With[0].Caps)
+		caps := short(weakest(e.With))
 		l.By = name + " and CAP_" + strings.Join(caps, " and CAP_")
 		l.Fix = c.addAll(caps)
 		if l.Harmless {
 			l.Fix = "harmless as a rule: programs fall back on older calls"
 		}
 	}
+}
+
+// weakest is the set of capabilities that does least harm.
+func weakest(with []seccomp.WithCaps) []string {
+	cost := func(w seccomp.WithCaps) int {
+		n := len(w.Caps)
+		if slices.Contains(w.Caps, "CAP_SYS_ADMIN") {
+			n += 100
+		}
+		return n
+	}
+	return slices.MinFunc(with, func(a, b seccomp.WithCaps) int { return cost(a) - cost(b) }).Caps
 }
 
 func (c *Context) addAll(names []string) string { return c.capAdd([]string{strings.Join(names, ",")}) }

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/explain"
+	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/internal/witness"
+	"github.com/brig-run/brig/seccomp"
+)
+
+// addExplain adds --explain, which a variable can turn on for all containers.
+func addExplain(cmd *cobra.Command, v *bool) {
+	on := os.Getenv("BRIG_EXPLAIN")
+	cmd.Flags().BoolVar(v, "explain", on != "" && on != "0", "record what the container is denied, and explain it at the end and by 'brig why' (also BRIG_EXPLAIN=1)")
+}
+
+func newWhy(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "why [flags] CONTAINER",
+		Short: "Explain what a container was denied",
+		Long: `Explain what a container was denied: system calls that its seccomp profile
+stopped, and calls that failed for want of a capability, with the program that
+made them and the flag that would allow them. The container must have been
+started with --explain; it may still run.`,
+		Example: `  brig run -d --explain --name clock ntpd
+  brig why clock
+  brig why --format json clock`,
+		Args: exactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := a.container(args[0])
+			if err != nil {
+				return err
+			}
+			return a.why(c, format)
+		},
+	}
+	addFormat(cmd, &format, textOrJSON)
+	cmd.ValidArgsFunction = a.completeContainers()
+	return cmd
+}
+
+func (a *app) why(c *engine.Container, format string) error {
+	rec, err := witness.Ask(c.Dir())
+	if errors.Is(err, witness.ErrNone) {
+		return fmt.Errorf("%s was not started with --explain: %w; start it as brig run --explain, or see brig record", c.Name, err)
+	}
+	if err != nil {
+		return err
+	}
+	held, err := c.Confinement()
+	if err != nil {
+		return err
+	}
+	lines := explained(rec, held)
+	if format == "json" {
+		return printIndented(a.out, struct {
+			Denials  []explain.Line `json:"denials"`
+			Complete bool           `json:"complete"`
+			Notes    []string       `json:"notes"`
+		}{lines, rec.Complete, append([]string{}, rec.Notes...)})
+	}
+	for _, l := range lines {
+		fmt.Fprintln(a.out, l.String())
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(a.err, "nothing was denied")
+	}
+	a.notes(rec)
+	return nil
+}
+
+// notes prints what the recording cannot say.
+func (a *app) notes(rec *record.Recording) {
+	if !rec.Complete {
+		fmt.Fprintf(a.err, "WARNING: the recording is not complete; lost: %v\n", rec.Lost)
+	}
+	for _, n := range rec.Notes {
+		fmt.Fprintln(a.err, "NOTE: "+n)
+	}
+}
+
+func explained(rec *record.Recording, held *engine.Confinement) []explain.Line {
+	kernel, _ := seccomp.RunningKernel()
+	lines := explain.Denials(rec.Denials, explain.Context{
+		Caps: held.Caps, Root: held.Root, Profile: held.Profile, ProfileName: held.ProfileName, Kernel: kernel,
+	})
+	if lines == nil {
+		lines = []explain.Line{}
+	}
+	return lines
+}
+
+// listen notices words of the C library for a refused system call.
+func (s *session) listen(b []byte) {
+	if s.complained {
+		return
+	}
+	for _, words := range []string{"not permitted", "ermission denied", "not implemented"} {
+		if bytes.Contains(b, []byte(words)) {
+			s.complained = true
+			return
+		}
+	}
+}
+
+// badSystemCall is the exit code of a program that a filter killed: 128 and
+// SIGSYS.
+const badSystemCall = 128 + 31
+
+// watched is attached to a container that was just started, and ends with what
+// it was denied. Without a witness it says how to get one, to a person.
+func (s *session) watched(run *engine.Run) (int, error) {
+	if run.Witness == nil {
+		code, err := s.attached(run.Client, run.Container.ExitOf)
+		if err == nil && code != 0 && (s.complained || code == badSystemCall) && isTerminal(s.a.err) {
+			fmt.Fprintln(s.a.err, "brig: to see what was denied and how to allow it, add --explain")
+		}
+		return code, err
+	}
+	held, herr := run.Container.Confinement() // now: with --rm it may soon be gone
+	code, err := s.attached(run.Client, run.Container.ExitOf)
+	if err != nil {
+		run.Witness.Close()
+		return code, err
+	}
+	rec, werr := run.Witness.Wait()
+	if werr = errors.Join(herr, werr); werr != nil {
+		fmt.Fprintf(s.a.err, "brig: --explain: %v\n", werr)
+		return code, nil
+	}
+	s.denied(rec, held, code)
+	return code, nil
+}
+
+func (s *session) denied(rec *record.Recording, held *engine.Confinement, code int) {
+	shown := false
+	for _, l := range explained(rec, held) {
+		if l.Harmless && code == 0 {
+			continue
+		}
+		if !shown {
+			fmt.Fprintln(s.a.err, "brig: the container was denied:")
+			shown = true
+		}
+		fmt.Fprintln(s.a.err, "  "+l.String())
+	}
+	s.a.notes(rec)
+}
+
+func newWitness(*app) *cobra.Command {
+	return &cobra.Command{
+		Use: witness.Command, Hidden: true, Args: exactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error { return witness.Main(args[0], args[1]) },
+	}
+}

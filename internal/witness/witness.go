@@ -1,0 +1,246 @@
+// Package witness is the process that records what one container is denied, for
+// containers started with --explain. It stays as long as the container: it is
+// the owner of the recording, which the kernel ends with it.
+//
+// It knows a cgroup and a directory, and asks package record. What a denial
+// means is the business of package explain.
+package witness
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/record"
+)
+
+// Names in the container's directory.
+const (
+	socketName = "witness.sock"
+	resultFile = "witness.json"
+)
+
+// Command is the hidden command of the binary that calls [Main].
+const Command = "witness"
+
+// Witness is a witness that this process started.
+type Witness struct {
+	conn *os.File // gets a line when it is ready, and the recording at the end
+	cmd  *exec.Cmd
+}
+
+// Spawn starts a witness for the container in a directory, whose v2 cgroup is
+// cgroup, and waits until it records.
+func Spawn(cgroup, dir string) (*Witness, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, fmt.Errorf("start the witness: %w", err)
+	}
+	defer theirs.Close()
+	cmd := exec.Command("/proc/self/exe", Command, cgroup, dir)
+	cmd.ExtraFiles = []*os.File{theirs}
+	// Signals of the terminal mean the command, not this.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start the witness: %w", err)
+	}
+	theirs.Close()
+	x := &Witness{conn: ours, cmd: cmd}
+	var answer [1024]byte
+	n, err := ours.Read(answer[:])
+	if text := string(answer[:n]); err != nil || text != ready {
+		x.Close()
+		cmd.Wait()
+		return nil, fmt.Errorf("start the witness: %s", strings.TrimSpace(strings.TrimPrefix(text, failed)))
+	}
+	return x, nil
+}
+
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "witness"), os.NewFile(uintptr(fds[1]), "starter"), nil
+}
+
+const (
+	ready  = "ready\n"
+	failed = "failed: "
+)
+
+// Started tells the witness the container's first process, whose end it waits
+// for. Without that, [Close] means that there will be none.
+func (x *Witness) Started(pid int) error {
+	_, err := fmt.Fprintf(x.conn, "%d\n", pid)
+	if err != nil {
+		return fmt.Errorf("tell the witness what started: %w", err)
+	}
+	return nil
+}
+
+// Close leaves the witness to itself.
+func (x *Witness) Close() { x.conn.Close() }
+
+// Wait waits for the end of the container and returns what was recorded.
+func (x *Witness) Wait() (*record.Recording, error) {
+	defer x.conn.Close()
+	b, err := io.ReadAll(x.conn)
+	x.cmd.Wait()
+	if err == nil {
+		return decode(b)
+	}
+	return nil, fmt.Errorf("hear the witness: %w", err)
+}
+
+func decode(b []byte) (*record.Recording, error) {
+	rec := &record.Recording{}
+	if err := json.Unmarshal(b, rec); err != nil {
+		return nil, fmt.Errorf("hear the witness: it ended early: %w", err)
+	}
+	return rec, nil
+}
+
+// ErrNone says that a container has no witness, and had none.
+var ErrNone = errors.New("nobody recorded what it was denied")
+
+// Ask returns what the witness of the container in a directory has recorded, by
+// now or in all.
+func Ask(dir string) (*record.Recording, error) {
+	conn, err := dial(dir)
+	if err == nil {
+		defer conn.Close()
+		b, err := io.ReadAll(conn)
+		if err != nil {
+			return nil, fmt.Errorf("ask the witness: %w", err)
+		}
+		return decode(b)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, resultFile))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, ErrNone
+	case err != nil:
+		return nil, fmt.Errorf("read what the witness recorded: %w", err)
+	}
+	return decode(b)
+}
+
+// dial connects by a short name: the directory's may be too long for a socket.
+func dial(dir string) (net.Conn, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return net.DialTimeout("unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName), 5*time.Second)
+}
+
+// Main is the witness. Descriptor 3 is the socket of whoever spawned it.
+func Main(cgroup, dir string) error {
+	starter := os.NewFile(3, "starter")
+	unix.CloseOnExec(3)
+	w, err := start(cgroup, dir)
+	if err != nil {
+		fmt.Fprintf(starter, "%s%v", failed, err)
+		return err
+	}
+	defer w.recorder.Close()
+	if _, err := io.WriteString(starter, ready); err != nil {
+		return nil // nobody wants it
+	}
+	go w.serve()
+	if err := untilEmpty(starter, cgroup); err != nil {
+		return err
+	}
+	return w.finish(starter)
+}
+
+type witness struct {
+	dir      string
+	recorder *record.Recorder
+	session  *record.Session
+	listener net.Listener
+}
+
+func start(cgroup, dir string) (*witness, error) {
+	w := &witness{dir: dir}
+	target, err := record.CgroupTarget(cgroup)
+	if err != nil {
+		return nil, err
+	}
+	if w.recorder, err = record.Open(1); err != nil {
+		return nil, err
+	}
+	if w.session, err = w.recorder.Start(target); err == nil {
+		w.listener, err = listen(dir)
+	}
+	if err != nil {
+		w.recorder.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func listen(dir string) (net.Listener, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName)
+	os.Remove(name) // of a start before
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // the name is of a descriptor that is closed by then
+	return l, os.Chmod(filepath.Join(dir, socketName), 0o600)
+}
+
+// serve tells everyone who asks what was recorded by now.
+func (w *witness) serve() {
+	for {
+		conn, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		if rec, err := w.session.Snapshot(); err == nil {
+			json.NewEncoder(conn).Encode(rec)
+		}
+		conn.Close()
+	}
+}
+
+// finish leaves the recording in the container's directory, if that is still
+// there, and with whoever waits.
+func (w *witness) finish(starter *os.File) error {
+	w.listener.Close()
+	os.Remove(filepath.Join(w.dir, socketName))
+	rec, err := w.session.Stop()
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(w.dir, "."+resultFile)
+	if os.WriteFile(tmp, b, 0o600) == nil {
+		os.Rename(tmp, filepath.Join(w.dir, resultFile))
+	}
+	starter.Write(b) // nobody may listen
+	return nil
+}
