@@ -470,6 +470,14 @@ int sys_enter(__u64 *ctx)
 	return 0;
 }
 
+// restarts tells that a signal came while the call waited, for instance for the
+// answer of a seccomp notification: it is made again, or fails with EINTR
+// (include/linux/errno.h, ERESTARTSYS to ERESTART_RESTARTBLOCK).
+static bool restarts(long ret)
+{
+	return ret <= -512 && ret >= -516;
+}
+
 SEC("tp_btf/sys_exit")
 int sys_exit(__u64 *ctx)
 {
@@ -494,7 +502,7 @@ int sys_exit(__u64 *ctx)
 	}
 	if (t->signalled)
 		settle(t, 0);
-	if (!filtered())
+	if (!filtered() || restarts(ret))
 		return 0;
 	// It did not enter: a filter stopped it. With KILL and TRAP a signal is
 	// on the way. What succeeded was done by somebody else (USER_NOTIF).
