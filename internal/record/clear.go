@@ -19,6 +19,21 @@ func (s *Session) clear() error {
 
 func (s *Session) clearArrays() error {
 	maps := s.r.coll.Maps
+	if !s.r.denials {
+		if err := s.clearCounts(); err != nil {
+			return err
+		}
+	}
+	for i := range uint32(len(lostNames)) {
+		if err := maps["lost"].Put(s.place*uint32(len(lostNames))+i, uint64(0)); err != nil {
+			return err
+		}
+	}
+	return maps["seen"].Put(s.place, mapSeen{})
+}
+
+func (s *Session) clearCounts() error {
+	maps := s.r.coll.Maps
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return err
@@ -39,12 +54,7 @@ func (s *Session) clearArrays() error {
 			return err
 		}
 	}
-	for i := range uint32(len(lostNames)) {
-		if err := maps["lost"].Put(s.place*uint32(len(lostNames))+i, uint64(0)); err != nil {
-			return err
-		}
-	}
-	return maps["seen"].Put(s.place, mapSeen{})
+	return nil
 }
 
 // seen returns what the programs found out about the recording.
@@ -71,7 +81,9 @@ func (m *mapSeen) slots() iter.Seq[uint32] {
 // share.
 func (s *Session) forget() {
 	maps := s.r.coll.Maps
-	forget[mapOddKey, mapCount](maps["odds"], func(k *mapOddKey) bool { return k.Session == s.number })
+	if !s.r.denials {
+		forget[mapOddKey, mapCount](maps["odds"], func(k *mapOddKey) bool { return k.Session == s.number })
+	}
 	forget[mapDenialKey, mapDenial](maps["denials"], func(k *mapDenialKey) bool { return k.Session == s.number })
 	forget[mapCapabilityKey, mapCapability](maps["capabilities"], func(k *mapCapabilityKey) bool { return k.Session == s.number })
 }

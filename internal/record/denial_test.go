@@ -473,28 +473,45 @@ func denialCases() map[string]map[string]denialCase {
 
 func TestDenials(t *testing.T) {
 	r := recorder(t)
-	dir := files(t)
+	dir, pid := files(t), victimOf(t)
+	eachCase(t, func(t *testing.T, name string, c denialCase) {
+		child := startChild(t, name, nil, dir, strconv.Itoa(pid))
+		s := start(t, r, Target{PID: child.pid})
+		if err := child.end(); (err != nil) != c.dies {
+			t.Fatalf("the child: %v: %s", err, child.errs.String())
+		}
+		rec := stop(t, s)
+		complete(t, rec)
+		checkDenials(t, rec, c.want)
+		if c.want == nil {
+			return
+		}
+		call := find(rec, c.want.ABI, c.want.Syscall)
+		if c.want.By == "seccomp" && (call.Blocked != 1 || call.Count != 0) || c.want.By == "capability" && call.Blocked != 0 {
+			t.Errorf("counts: %+v", call)
+		}
+	})
+}
+
+// victimOf starts a process of another user, and gives its number.
+func victimOf(t *testing.T) int {
+	t.Helper()
 	victim := exec.Command("/bin/sleep", "100")
 	victim.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if err := victim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { victim.Process.Kill(); victim.Wait() })
+	return victim.Process.Pid
+}
+
+// eachCase runs a test for each case; name is the mode of its child.
+func eachCase(t *testing.T, test func(t *testing.T, name string, c denialCase)) {
 	for kind, cases := range denialCases() {
 		for name, c := range cases {
-			if c.run == nil {
-				continue
+			if c.run != nil {
+				t.Run(kind+"/"+name, func(t *testing.T) { test(t, kind+"/"+name, c) })
 			}
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				child := startChild(t, kind+"/"+name, nil, dir, strconv.Itoa(victim.Process.Pid))
-				s := start(t, r, Target{PID: child.pid})
-				if err := child.end(); (err != nil) != c.dies {
-					t.Fatalf("the child: %v: %s", err, child.errs.String())
-				}
-				rec := stop(t, s)
-				complete(t, rec)
-				checkDenials(t, rec, c.want)
-			})
 		}
 	}
 }
@@ -546,10 +563,6 @@ func checkDenials(t *testing.T, rec *Recording, want *Denial) {
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", *want) {
 		t.Errorf("denied:\n%+v, want\n%+v", got, *want)
-	}
-	call := find(rec, want.ABI, want.Syscall)
-	if want.By == "seccomp" && (call.Blocked != 1 || call.Count != 0) || want.By == "capability" && call.Blocked != 0 {
-		t.Errorf("counts: %+v", call)
 	}
 }
 

@@ -23,17 +23,23 @@ func (s *Session) read() (*Recording, error) {
 		Started: s.started,
 		Ended:   s.started.Add(time.Duration(monotonic() - s.clock)),
 		Notes:   slices.Clone(s.r.notes),
+
+		DenialsOnly: s.r.denials,
 	}
 	for _, part := range []struct {
-		what string
-		read func(*Recording) error
+		what   string
+		counts bool // made of what a recorder of denials does not keep
+		read   func(*Recording) error
 	}{
-		{"system calls", s.readSyscalls},
-		{"numbers of system calls", s.readOdd},
-		{"capabilities", s.readCapabilities},
-		{"denials", s.readDenials},
-		{"losses", s.readLost},
+		{"system calls", true, s.readSyscalls},
+		{"numbers of system calls", true, s.readOdd},
+		{"capabilities", false, s.readCapabilities},
+		{"denials", false, s.readDenials},
+		{"losses", false, s.readLost},
 	} {
+		if part.counts && s.r.denials {
+			continue
+		}
 		if err := part.read(rec); err != nil {
 			return nil, fmt.Errorf("read the recorded %s: %w", part.what, err)
 		}
@@ -190,6 +196,11 @@ type checks struct {
 }
 
 func (s *Session) readCapabilities(rec *Recording) error {
+	if s.r.denials {
+		if matters, err := s.refusals(); err != nil || !matters {
+			return err
+		}
+	}
 	seen, err := s.seen()
 	if err != nil {
 		return err

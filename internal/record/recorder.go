@@ -16,7 +16,10 @@ import (
 )
 
 //go:embed bpf/record_amd64.o
-var object []byte
+var recordObject []byte
+
+//go:embed bpf/denials_amd64.o
+var denialsObject []byte
 
 // tracepoints are the programs and their trace points, in the order in which
 // they are attached: whoever is new must be known before calls are counted.
@@ -31,6 +34,7 @@ const noCapabilities = "this kernel has no trace point cap_capable (Linux 6.14):
 type Recorder struct {
 	mu       sync.Mutex
 	coll     *ebpf.Collection
+	denials  bool // nothing else is recorded
 	args     *argTable
 	notes    []string
 	links    []link.Link
@@ -47,49 +51,71 @@ func Open(n int) (*Recorder, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("open a recorder for %d recordings: at least 1 is needed", n)
 	}
+	cache, has, err := kernelTypes()
+	if err != nil {
+		return nil, err
+	}
+	return open(n, cache, has)
+}
+
+// kernelTypes reads the kernel's types, and returns what tells whether it has a
+// trace point.
+func kernelTypes() (*btf.Cache, func(tracepoint string) bool, error) {
 	if runtime.GOARCH != "amd64" {
-		return nil, fmt.Errorf("recording is not possible on %s: only on amd64", runtime.GOARCH)
+		return nil, nil, fmt.Errorf("recording is not possible on %s: only on amd64", runtime.GOARCH)
 	}
 	cache := btf.NewCache()
 	kernel, err := cache.Kernel()
 	if err != nil {
-		return nil, fmt.Errorf("read the kernel's types, which recording needs (CONFIG_DEBUG_INFO_BTF): %w", err)
+		return nil, nil, fmt.Errorf("read the kernel's types, which recording needs (CONFIG_DEBUG_INFO_BTF): %w", err)
 	}
-	return open(n, cache, func(tracepoint string) bool {
+	return cache, func(tracepoint string) bool {
 		var typedef *btf.Typedef
 		return kernel.TypeByName("btf_trace_"+tracepoint, &typedef) == nil
-	})
+	}, nil
 }
 
 func open(n int, cache *btf.Cache, has func(tracepoint string) bool) (*Recorder, error) {
-	kernel, err := cache.Kernel()
-	if err != nil {
-		return nil, fmt.Errorf("read the kernel's types: %w", err)
-	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(recordObject))
 	if err != nil {
 		return nil, fmt.Errorf("read the recorder's programs: %w", err)
 	}
 	r := &Recorder{args: newArgTable(), sessions: make([]*Session, n), used: make([]bool, n)}
+	if err := r.prepare(spec, uint32(n)); err != nil {
+		return nil, fmt.Errorf("prepare the recorder's programs: %w", err)
+	}
+	if err := r.load(spec, cache, has); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// load loads the programs whose trace points the kernel has.
+func (r *Recorder) load(spec *ebpf.CollectionSpec, cache *btf.Cache, has func(tracepoint string) bool) error {
+	kernel, err := cache.Kernel()
+	if err != nil {
+		return fmt.Errorf("read the kernel's types: %w", err)
+	}
 	if !has("cap_capable") {
 		delete(spec.Programs, "cap_capable")
 		r.notes = append(r.notes, noCapabilities)
-	}
-	if err := r.prepare(spec, uint32(n)); err != nil {
-		return nil, fmt.Errorf("prepare the recorder's programs: %w", err)
 	}
 	r.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Cache: cache,
 		// Without this, the types of all modules are read too.
 		Programs: ebpf.ProgramOptions{KernelTypes: kernel},
 	})
+	return loadError(err)
+}
+
+func loadError(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
+		return fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("load the recorder's programs: %w", err)
+		return fmt.Errorf("load the recorder's programs: %w", err)
 	}
-	return r, nil
+	return nil
 }
 
 // prepare sets what depends on the number of recordings and on the tables of

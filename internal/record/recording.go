@@ -15,6 +15,9 @@ type Recording struct {
 	// that the kernel left out, as "missed sys_enter". Only counts above 0.
 	Lost  map[string]uint64 `json:",omitempty"`
 	Notes []string          `json:",omitempty"`
+	// DenialsOnly: nothing but Denials was recorded. Syscalls is empty, and
+	// Capabilities has only some that were refused.
+	DenialsOnly bool `json:",omitempty"`
 	// Syscalls are sorted by ABI and number.
 	Syscalls     []Syscall
 	Capabilities []Capability

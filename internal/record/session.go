@@ -66,6 +66,9 @@ func (r *Recorder) newSession() (*Session, error) {
 func (s *Session) begin(targets []Target) error {
 	keys := make([]mapTargetKey, len(targets))
 	for i, t := range targets {
+		if s.r.denials && (t.Cgroup == 0 || !t.AtExec) {
+			return fmt.Errorf("record the denials of %+v: only those of a cgroup can be, of who executes a program there", t)
+		}
 		var err error
 		if keys[i], err = t.key(); err != nil {
 			return err

@@ -180,7 +180,8 @@ func start(cgroup, dir string) (*witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.recorder, err = record.Open(1); err != nil {
+	target.AtExec = true // the runtime's own calls do not count
+	if w.recorder, err = record.OpenDenials(); err != nil {
 		return nil, err
 	}
 	if w.session, err = w.recorder.Start(target); err == nil {

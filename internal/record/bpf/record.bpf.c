@@ -1,6 +1,10 @@
 // The programs that record. They run at the kernel's trace points and keep
 // everything in maps: there are no events to lose. The maps' layout is that of
 // layout.go.
+//
+// With DENIALS_ONLY they neither count calls nor keep arguments, and know
+// nobody but who executes a program in a cgroup: that loads in a fraction of the
+// time, and costs least for each call.
 #include "kernel.h"
 
 char _license[] SEC("license") = "GPL"; // stacks and task storage are for GPL programs
@@ -26,11 +30,13 @@ enum reason { BY_SECCOMP, BY_CAPABILITY };
 // The maps whose updates can fail, in the order of lostNames.
 enum lost { LOST_TASKS, LOST_ODD, LOST_DENIALS, LOST_CAPABILITIES, LOST_STACKS, LOSTS };
 
+#ifndef DENIALS_ONLY
 // Set before loading.
 volatile const __u8 arg_mask[SLOTS];  // which arguments of a call are kept
 volatile const __u8 arg_wide[SLOTS];  // and which of them have 64 bits
 volatile const __u16 arg_first[SLOTS]; // the first one's place in argsets
 volatile const __u32 arg_sets;         // places of one recording in argsets
+#endif
 
 struct recording {
 	__u32 session; // 0: none
@@ -144,6 +150,29 @@ struct {
 } targets SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct denial_key);
+	__type(value, struct denial);
+} denials SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct capability_key);
+	__type(value, struct capability);
+} capabilities SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+#ifndef DENIALS_ONLY
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -171,26 +200,7 @@ struct {
 	__type(value, struct argset);
 } argsets SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct denial_key);
-	__type(value, struct denial);
-} denials SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct capability_key);
-	__type(value, struct capability);
-} capabilities SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} lost SEC(".maps");
+#endif
 
 // follow reads a field of the kernel's. It stands for the plain access where
 // that is of a pointer: for each of those the verifier searches all types of
@@ -262,6 +272,8 @@ static void read_args(struct pt_regs *regs, enum abi abi, __u64 args[6])
 	args[4] = regs->r8;
 	args[5] = regs->r9;
 }
+
+#ifndef DENIALS_ONLY
 
 // Argument values
 
@@ -369,6 +381,38 @@ static void count_blocked(struct task *t)
 		keep_odd(t, t->slot / ABI_SLOTS, 0, 1);
 }
 
+// count_entered counts the call that the task's state names.
+static void count_entered(struct task *t, struct recording *r, struct pt_regs *regs)
+{
+	__u32 slot = t->slot, running = r->running & 1;
+	__u32 place = t->recording * SLOTS + slot;
+	struct count *c = bpf_map_lookup_elem(&counts, &place);
+
+	if (c && !c->entered[running]++) // nothing comes between: trace points of calls are not preempted
+		keep_first(t->recording, slot);
+	if (slot < SLOTS && arg_mask[slot])
+		keep_args(regs, t->recording, slot);
+	if (slot % ABI_SLOTS == ODD)
+		keep_odd(t, slot / ABI_SLOTS, running, 0);
+}
+
+// keep_child_flags keeps the flags of clone3, as the kernel used them.
+static void keep_child_flags(struct task *t, __u64 flags)
+{
+	__u32 slot = t->slot;
+
+	if (t->in_call && slot < SLOTS && arg_mask[slot] & ARG_MEMORY)
+		keep_value_at(t->recording, arg_first[slot], flags);
+}
+
+#else
+
+static void count_entered(struct task *t, struct recording *r, struct pt_regs *regs) {}
+static void count_blocked(struct task *t) {}
+static void keep_child_flags(struct task *t, __u64 flags) {}
+
+#endif
+
 // Denials
 
 static void keep_denial(struct task *t, enum reason reason, __u32 error, bool killed)
@@ -439,9 +483,6 @@ int sys_enter(__u64 *ctx)
 	struct pt_regs *regs = (void *)ctx[0];
 	struct task *t = recorded();
 	struct recording *r;
-	struct count *c;
-	__u32 place, running, slot;
-	enum abi abi;
 
 	if (!t)
 		return 0;
@@ -450,23 +491,12 @@ int sys_enter(__u64 *ctx)
 		return 0;
 	if (t->signalled)
 		settle(t, 0);
-	abi = abi_of(bpf_get_current_task_btf(), (int)ctx[1]);
-	slot = slot_of(abi, (int)ctx[1]);
-	t->slot = slot;
 	t->nr = ctx[1];
+	t->slot = slot_of(abi_of(bpf_get_current_task_btf(), (int)ctx[1]), (int)ctx[1]);
 	t->in_call = 1;
 	t->skip_exit = 0;
 	t->refused = 0;
-
-	running = r->running & 1;
-	place = t->recording * SLOTS + slot;
-	c = bpf_map_lookup_elem(&counts, &place);
-	if (c && !c->entered[running]++) // nothing comes between: trace points of calls are not preempted
-		keep_first(t->recording, slot);
-	if (slot < SLOTS && arg_mask[slot])
-		keep_args(regs, t->recording, slot);
-	if (slot % ABI_SLOTS == ODD)
-		keep_odd(t, abi, running, 0);
+	count_entered(t, r, regs);
 	return 0;
 }
 
@@ -529,6 +559,10 @@ int cap_capable(__u64 *ctx)
 
 	if (!t || !recording_of(t))
 		return 0;
+#ifdef DENIALS_ONLY
+	if (!ret)
+		return 0;
+#endif
 	__builtin_memset(&key, 0, sizeof(key));
 	key.session = t->session;
 	key.slot = t->in_call ? t->slot : NO_SLOT;
@@ -580,6 +614,8 @@ static struct target *match_cgroup(struct task_struct *task)
 	return 0;
 }
 
+#ifndef DENIALS_ONLY
+
 static struct target *match_mount_ns(struct task_struct *task)
 {
 	struct nsproxy *proxy = follow(task, nsproxy); // none: the task ends
@@ -624,6 +660,15 @@ static struct target *match_family(struct task_struct *task)
 	return 0;
 }
 
+#else
+
+static struct target *match(struct task_struct *task)
+{
+	return match_cgroup(task);
+}
+
+#endif
+
 // begin keeps the user namespace of the first task.
 static void begin(struct task_struct *task, __u32 recording)
 {
@@ -653,14 +698,11 @@ int task_newtask(__u64 *ctx)
 {
 	struct task_struct *child = (void *)ctx[0];
 	struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
-	__u32 slot;
 
 	if (!t || !recording_of(t))
 		return 0;
 	enlist(child, t->recording, t->session, t->armed);
-	slot = t->slot;
-	if (t->in_call && slot < SLOTS && arg_mask[slot] & ARG_MEMORY)
-		keep_value_at(t->recording, arg_first[slot], ctx[1]);
+	keep_child_flags(t, ctx[1]);
 	return 0;
 }
 
@@ -707,6 +749,8 @@ int sched_process_exit(__u64 *ctx)
 	return 0;
 }
 
+#ifndef DENIALS_ONLY
+
 // seed takes in the tasks that are there at the start.
 SEC("iter/task")
 int seed(struct bpf_iter__task *ctx)
@@ -732,3 +776,5 @@ int seed(struct bpf_iter__task *ctx)
 		begin(task, target->recording);
 	return 0;
 }
+
+#endif
