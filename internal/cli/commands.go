@@ -20,6 +20,7 @@ func commands() []command {
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
 		{"why", groupRun, newWhy},
+		{"learn", groupRun, newLearn},
 
 		{"images", groupImages, newImages},
 		{"pull", groupImages, newPull},
@@ -35,6 +36,8 @@ func commands() []command {
 
 		{"capabilities", groupOther, newCapabilities},
 		{"seccomp", groupOther, newSeccomp},
+		{"policy", groupOther, newPolicy},
+		{"report", groupOther, newReport},
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},
 		{"hello", groupOther, newHello},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -11,7 +12,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/learn"
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/spec"
 )
 
@@ -28,6 +31,7 @@ type createFlags struct {
 	registry   registryFlags
 
 	entrypoint string
+	policy     string // file
 	cwd        string
 	stopAfter  int
 	// Environment: files come before -e, whatever the order on the line.
@@ -125,6 +129,7 @@ func (c *createFlags) addPrivileges(f *pflag.FlagSet) {
 	f.BoolVar(&o.CapAmbient, "cap-ambient", false, "give what --cap-add names to a process that is not root, too")
 	parsed(f, "security-opt", "", "option", "seccomp=FILE|builtin|unconfined, no-new-privileges, systempaths=unconfined",
 		func(v string) (string, error) { return v, spec.ParseSecurityOpt(&o.Security, v, c.cwd) }, func(string) {})
+	f.StringVar(&c.policy, "policy", "", "hold the container to a policy file, as brig learn writes them")
 	f.BoolVar(&o.Privileged, "privileged", false, "give all capabilities and devices, and no seccomp filter")
 	parsed(f, "device", "", "path", "give a device of the host: HOST[:CONTAINER[:rwm]]", spec.ParseDevice, func(v spec.Device) { o.Devices = append(o.Devices, v) })
 }
@@ -239,7 +244,34 @@ func (c *createFlags) options(cmd *cobra.Command, args []string) (engine.CreateO
 	if c.platform.Arch != "" || c.platform.OS != "" {
 		o.Platform = c.platform.String()
 	}
-	return o, c.o.Validate()
+	if c.policy != "" {
+		if err := c.enforcePolicy(cmd, &o); err != nil {
+			return o, err
+		}
+	}
+	return o, o.Options.Validate()
+}
+
+// enforcePolicy takes capabilities and the seccomp profile from the policy file,
+// which nothing else may widen.
+func (c *createFlags) enforcePolicy(cmd *cobra.Command, o *engine.CreateOptions) error {
+	for _, name := range []string{"cap-add", "cap-drop", "privileged"} {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--policy and --%s exclude each other: the policy says what the container may do; change it there", name)
+		}
+	}
+	if c.o.Security.Seccomp.Mode != spec.SeccompDefault {
+		return errors.New("--policy and --security-opt seccomp exclude each other: the policy has a seccomp profile")
+	}
+	p, err := policy.Load(c.policy)
+	if err != nil {
+		return err
+	}
+	path := c.policy
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.cwd, path)
+	}
+	return learn.Enforce(o, path, p)
 }
 
 // environment gathers variables and labels: files first, then flags.

@@ -60,6 +60,7 @@ processes.`,
 // unknownSubcommand is the error for a command that c does not have.
 func unknownSubcommand(c *cobra.Command, name string) error {
 	hint := ""
+	c.SuggestionsMinimumDistance = 2 // letters; cobra's own default is set elsewhere
 	if near := c.SuggestionsFor(name); len(near) > 0 {
 		hint = "; did you mean " + near[0] + "?"
 	}

@@ -90,7 +90,7 @@ func order(harmless bool) int {
 }
 
 func (c *Context) line(d *record.Denial) Line {
-	l := Line{Syscall: d.Syscall, Program: printable(d.Program), Outcome: d.Errno, Count: d.Count}
+	l := Line{Syscall: d.Syscall, Program: Printable(d.Program), Outcome: d.Errno, Count: d.Count}
 	if d.ABI != nativeABI() {
 		l.ABI = d.ABI
 	}
@@ -112,8 +112,8 @@ func nativeABI() string {
 	return a.Short()
 }
 
-// printable keeps what a program calls itself from playing with the terminal.
-func printable(s string) string {
+// Printable keeps what a program calls itself from playing with the terminal.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return '?'

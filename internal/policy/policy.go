@@ -90,6 +90,8 @@ type Capability struct {
 	Breaks  string `json:"breaks,omitempty"`
 	Why     string `json:"why,omitempty"` // from the kernel's stack, in words
 	Comment string `json:"comment,omitempty"`
+	// First is the run in which it was asked for first.
+	First string `json:"first,omitempty"`
 	// Granted and Refused count the kernel's answers over all runs.
 	Granted  uint64   `json:"granted,omitempty"`
 	Refused  uint64   `json:"refused,omitempty"`
@@ -98,14 +100,15 @@ type Capability struct {
 	Programs []string `json:"programs,omitempty"`
 }
 
-// Syscall is one system call. Its entry allows it on all ABIs that it was seen
-// on, or on all of the machine if it lists none. Unneeded ones are not allowed.
+// Syscall is one system call. Unneeded ones are not allowed. The profile is for
+// all ABIs that are named anywhere in the policy, and allows a call on all of
+// them: the forms that engines read cannot tell them apart.
 type Syscall struct {
 	Name    string   `json:"name"`
 	Status  string   `json:"status"`
 	Breaks  string   `json:"breaks,omitempty"`
 	Comment string   `json:"comment,omitempty"`
-	ABIs    []string `json:"abis,omitempty"` // amd64, x86, x32, as syscalls.Arch.Short
+	ABIs    []string `json:"abis,omitempty"` // where it was seen: amd64, x86, x32, as syscalls.Arch.Short
 	// Startup and Running count calls before and after the container was ready.
 	Startup uint64 `json:"startup,omitempty"`
 	Running uint64 `json:"running,omitempty"`

@@ -1,0 +1,254 @@
+package learn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/brig-run/brig/internal/explain"
+	"github.com/brig-run/brig/internal/policy"
+)
+
+// maxHeals bounds how often a policy is widened by what its own proof was
+// denied.
+const maxHeals = 8
+
+// prove runs the image under the policy, then takes away what can be. It
+// reports whether the policy as it is at the end was seen to work.
+func (l *Learner) prove(ctx context.Context, p *policy.Policy) (bool, error) {
+	ok, err := l.heal(ctx, p)
+	if err != nil || !ok {
+		return false, err
+	}
+	if err := l.reduce(ctx, p, capabilities(p)); err != nil {
+		return false, err
+	}
+	if l.Shrink != ShrinkNone {
+		if err := l.reduce(ctx, p, l.suspects(p)); err != nil {
+			return false, err
+		}
+	}
+	o, err := l.enforced(ctx, p)
+	if err != nil {
+		return false, err
+	}
+	p.Runs = append(p.Runs, l.runOf(o, policy.PurposeProve, "learned", len(p.Runs)+1))
+	l.tell(Event{Step: "prove", What: "the smallest policy", Err: o.err, Took: o.took})
+	return o.err == nil, nil
+}
+
+// enforced runs the image under the policy.
+func (l *Learner) enforced(ctx context.Context, p *policy.Policy) (*outcome, error) {
+	r, err := restrict(p)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.runs++
+	l.mu.Unlock()
+	return l.try(ctx, trial{under: "learned", policy: r, deadline: l.patience()})
+}
+
+// patience is how long a container that lacks something may take: several times
+// of what it took when it had all.
+func (l *Learner) patience() time.Duration {
+	return max(time.Second, 4*l.typical) + 500*time.Millisecond
+}
+
+// heal runs the image under the policy, and adds what the run was denied until
+// it works: a program may take a path that no learning run took.
+func (l *Learner) heal(ctx context.Context, p *policy.Policy) (bool, error) {
+	for range maxHeals {
+		o, err := l.enforced(ctx, p)
+		if err != nil {
+			return false, err
+		}
+		l.tell(Event{Step: "prove", What: "what was recorded", Err: o.err, Took: o.took})
+		if o.err == nil {
+			return true, nil
+		}
+		added, err := p.Admit(o.recording, "refused in a run that proved the policy")
+		if err != nil {
+			return false, err
+		}
+		if len(added) == 0 {
+			return false, nil
+		}
+		l.tell(Event{Step: "heal", What: strings.Join(added, ", ")})
+	}
+	return false, nil
+}
+
+// candidate is a part of a policy that may not be needed.
+type candidate struct {
+	what   string
+	status *string
+	breaks *string
+}
+
+func (c *candidate) drop() (undo func()) {
+	before := *c.status
+	*c.status = policy.Unneeded
+	return func() { *c.status = before }
+}
+
+func capabilities(p *policy.Policy) (list []func(*policy.Policy) *candidate) {
+	for i, c := range p.Capabilities {
+		if c.Status == policy.Asked {
+			list = append(list, func(p *policy.Policy) *candidate {
+				c := &p.Capabilities[i]
+				return &candidate{c.Name, &c.Status, &c.Breaks}
+			})
+		}
+	}
+	return list
+}
+
+// suspects are the system calls that are tried to be done without.
+func (l *Learner) suspects(p *policy.Policy) (list []func(*policy.Policy) *candidate) {
+	for i, c := range p.Syscalls {
+		if c.Status == policy.Asked && (l.Shrink == ShrinkAll || explain.Suspicious(c.Name)) {
+			list = append(list, func(p *policy.Policy) *candidate {
+				c := &p.Syscalls[i]
+				return &candidate{c.Name, &c.Status, &c.Breaks}
+			})
+		}
+	}
+	return list
+}
+
+// reduce tries to do without each part, then without all of those together that
+// alone could be done without; if that breaks, one after the other goes.
+func (l *Learner) reduce(ctx context.Context, p *policy.Policy, parts []func(*policy.Policy) *candidate) error {
+	broken, err := l.each(ctx, p, parts)
+	if err != nil {
+		return err
+	}
+	var free []*candidate
+	for i, part := range parts {
+		c := part(p)
+		if broken[i] == "" {
+			free = append(free, c)
+			continue
+		}
+		*c.status, *c.breaks = policy.Verified, broken[i]
+	}
+	if len(free) == 0 {
+		return nil
+	}
+	var undo []func()
+	for _, c := range free {
+		undo = append(undo, c.drop())
+	}
+	o, err := l.enforced(ctx, p)
+	if err != nil || o.err == nil {
+		return err
+	}
+	for _, u := range slices.Backward(undo) {
+		u()
+	}
+	return l.oneByOne(ctx, p, free)
+}
+
+// oneByOne is for parts that can stand in for each other: the last one that is
+// left is needed.
+func (l *Learner) oneByOne(ctx context.Context, p *policy.Policy, free []*candidate) error {
+	for i, c := range free {
+		undo := c.drop()
+		o, err := l.enforced(ctx, p)
+		if err != nil {
+			return err
+		}
+		l.tell(Event{Step: "drop", What: c.what + " and others", Err: o.err, N: i + 1, Of: len(free), Took: o.took})
+		if o.err != nil {
+			undo()
+			*c.status, *c.breaks = policy.Verified, verdict(o, c.what)+" (when others that can stand in for it are gone too)"
+		}
+	}
+	return nil
+}
+
+// each runs the image without each part, several at a time. The result says
+// what broke; "" if nothing did.
+func (l *Learner) each(ctx context.Context, p *policy.Policy, parts []func(*policy.Policy) *candidate) ([]string, error) {
+	broken, errs := make([]string, len(parts)), make([]error, len(parts))
+	free := make(chan struct{}, l.parallel)
+	var group sync.WaitGroup
+	for i, part := range parts {
+		free <- struct{}{}
+		group.Go(func() {
+			defer func() { <-free }()
+			without := p.Clone()
+			c := part(without)
+			c.drop()
+			broken[i], errs[i] = l.without(ctx, without, c, i+1, len(parts))
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return broken, ctx.Err()
+}
+
+// without runs the image without a part of the policy. A failure with which no
+// denial goes must come twice.
+func (l *Learner) without(ctx context.Context, p *policy.Policy, c *candidate, n, of int) (string, error) {
+	for try := 0; ; try++ {
+		o, err := l.enforced(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		if o.err != nil && try == 0 && !blames(o, c.what) {
+			continue
+		}
+		l.tell(Event{Step: "drop", What: c.what, Err: o.err, N: n, Of: of, Took: o.took})
+		if o.err == nil {
+			return "", nil
+		}
+		return verdict(o, c.what), nil
+	}
+}
+
+// blames reports whether the run was denied what it lacked.
+func blames(o *outcome, what string) bool {
+	for _, d := range o.recording.Denials {
+		if d.Syscall == what || slices.Contains(d.Capabilities, what) {
+			return true
+		}
+	}
+	return false
+}
+
+// verdict says in one line what broke, with the denial that came of what was
+// lacking, or the first one.
+func verdict(o *outcome, what string) string {
+	text := o.err.Error()
+	first := -1
+	for i, d := range o.recording.Denials {
+		if d.Syscall == what || slices.Contains(d.Capabilities, what) {
+			first = i
+			break
+		}
+		if first < 0 && (d.By != "seccomp" || d.Errno != "ENOSYS") {
+			first = i
+		}
+	}
+	if first < 0 {
+		return text
+	}
+	d := &o.recording.Denials[first]
+	return fmt.Sprintf("%s (%s: %s in %s)", text, d.Syscall, outcomeOf(d.Errno, d.Killed), d.Program)
+}
+
+func outcomeOf(errno string, killed bool) string {
+	if killed {
+		return "killed"
+	}
+	return errno
+}
