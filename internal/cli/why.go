@@ -157,7 +157,7 @@ func (s *session) denied(rec *record.Recording, held *engine.Confinement, code i
 
 func newWitness(*app) *cobra.Command {
 	return &cobra.Command{
-		Use: witness.Command, Hidden: true, Args: exactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error { return witness.Main(args[0], args[1]) },
+		Use: witness.Command, Hidden: true, Args: exactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return witness.Main(args[0]) },
 	}
 }

@@ -46,7 +46,7 @@ func (e *Engine) Create(o CreateOptions) (*Container, error) {
 
 // Run creates a container and starts it.
 func (e *Engine) Run(o CreateOptions, attach monitor.Streams, size ConsoleSize) (*Run, error) {
-	m := spawnMonitor() // boots while the container is made
+	m := e.boot(o.Explain) // boots while the container is made
 	c, l, err := e.create(o, true)
 	if err != nil {
 		m.cancel()

@@ -76,7 +76,7 @@ func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error
 		}
 		s, err := c.readState()
 		if err == nil && (s == nil || !s.Running) {
-			return c.start(l, spawnMonitor(), attach, size)
+			return c.start(l, c.engine.boot(c.Explain), attach, size)
 		}
 		l.Close()
 		switch {
@@ -91,16 +91,20 @@ func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error
 	}
 }
 
-// booting is a monitor on its way.
+// booting is a monitor on its way, and a witness if there is to be one.
 type booting struct {
 	client *monitor.Client
 	err    error
 	done   chan struct{}
+
+	witness    *witness.Witness
+	witnessErr error
+	seen       chan struct{} // closed when the witness has started; nil without
 }
 
-// spawnMonitor starts the process that will stay with the container. To fork
-// and execute a Go program takes a millisecond, in which other work is done.
-func spawnMonitor() *booting {
+// boot starts the processes that will stay with the container. To fork and
+// execute a Go program takes a millisecond, in which other work is done.
+func (e *Engine) boot(explain bool) *booting {
 	b := &booting{done: make(chan struct{})}
 	go func() {
 		defer close(b.done)
@@ -112,6 +116,13 @@ func spawnMonitor() *booting {
 		defer exe.Close()
 		b.client, b.err = monitor.Spawn(runtime.ExecPath(exe))
 	}()
+	if explain {
+		b.seen = make(chan struct{})
+		go func() {
+			defer close(b.seen)
+			b.witness, b.witnessErr = witness.Spawn(e.path("cache", "witness.json"))
+		}()
+	}
 	return b
 }
 
@@ -120,9 +131,14 @@ func (b *booting) wait() (*monitor.Client, error) {
 	return b.client, b.err
 }
 
-// cancel lets the monitor go: without a container it ends. Its end is waited
+// cancel ends the witness and lets the monitor go: without a container it ends. Its end is waited
 // for, because it may hold the container's lock.
 func (b *booting) cancel() {
+	if b.seen != nil {
+		if <-b.seen; b.witness != nil {
+			b.witness.Cancel()
+		}
+	}
 	m, err := b.wait()
 	if err != nil {
 		return
@@ -147,9 +163,6 @@ func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size C
 		f.Close()
 	}
 	if err != nil {
-		if s.witness != nil {
-			s.witness.Close()
-		}
 		b.cancel()
 		c.recordFailure(before, err)
 		l.Close()
@@ -211,13 +224,23 @@ func (s *starter) makeGroup() error {
 	}
 	if s.group.UnifiedDir() == "" {
 		err = errors.New("--explain needs a cgroup hierarchy of version 2, which this host lacks")
-	} else if s.witness, err = witness.Spawn(s.group.UnifiedDir(), s.c.dir()); err != nil {
+	} else if err = s.watch(); err != nil {
 		err = fmt.Errorf("--explain: %w", err)
 	}
 	if err != nil {
 		s.group.Remove()
 	}
 	return err
+}
+
+// watch lets the witness see the cgroup.
+func (s *starter) watch() error {
+	<-s.booting.seen
+	if s.booting.witnessErr != nil {
+		return s.booting.witnessErr
+	}
+	s.witness = s.booting.witness
+	return s.witness.Watch(s.group.UnifiedDir(), s.c.dir())
 }
 
 // prepare makes all that the container needs but its cgroup.

@@ -2,6 +2,7 @@ package record
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +63,19 @@ func BenchmarkOpen(b *testing.B) {
 	recorder(b)
 	for b.Loop() {
 		r, err := Open(1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}
+
+// BenchmarkOpenDenials loads what is kept in a file.
+func BenchmarkOpenDenials(b *testing.B) {
+	recorder(b)
+	file := filepath.Join(b.TempDir(), "programs")
+	for b.Loop() {
+		r, err := OpenDenials(file)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,8 +1,11 @@
 package record
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -11,7 +14,7 @@ import (
 // nothing else.
 func TestDenialsOnly(t *testing.T) {
 	recorder(t) // skips where nothing can be recorded
-	r, err := OpenDenials()
+	r, err := OpenDenials("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +44,7 @@ func TestDenialsOnly(t *testing.T) {
 // TestDenialsOnlyTargets: a recorder of denials does not look at who is there.
 func TestDenialsOnlyTargets(t *testing.T) {
 	recorder(t)
-	r, err := OpenDenials()
+	r, err := OpenDenials("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +53,102 @@ func TestDenialsOnlyTargets(t *testing.T) {
 		if s, err := r.Start(target); err == nil {
 			s.Stop()
 			t.Errorf("%+v was taken", target)
+		}
+	}
+}
+
+// TestDenialsFile: programs come out of the file as they went in, and a file
+// that is spoilt in any way is made anew.
+func TestDenialsFile(t *testing.T) {
+	recorder(t)
+	file := filepath.Join(t.TempDir(), "programs")
+	open := func() []byte {
+		t.Helper()
+		r, err := OpenDenials(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := r.Start(Target{Cgroup: 1, AtExec: true}); err != nil {
+			t.Error(err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	change := func(from, to string) func([]byte) []byte {
+		return func(b []byte) []byte { return bytes.Replace(b, []byte(from), []byte(to), 1) }
+	}
+	first := open()
+	before, _ := os.Stat(file)
+	open()
+	if after, _ := os.Stat(file); !os.SameFile(before, after) {
+		t.Error("the file was made anew without need")
+	}
+	key := string(first[len(`{"Key":"`):][:8])
+	for name, spoil := range map[string]func([]byte) []byte{
+		"empty":          func([]byte) []byte { return nil },
+		"cut":            func(b []byte) []byte { return b[:len(b)/2] },
+		"other kernel":   change(key, "00000000"),
+		"no code":        change(`"Code":"`, `"Code":"","Was":"`),
+		"other code":     change(`"Code":"`, `"Code":"AAAA`),
+		"missing map":    change(`"Name":"targets"`, `"Name":"none"`),
+		"far map":        change(`"At":`, `"At":99`),
+		"no such type":   change(`"Type":`, `"Type":99`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrong := spoil(slices.Clone(first))
+			if bytes.Equal(wrong, first) {
+				t.Fatal("nothing is spoilt")
+			}
+			if err := os.WriteFile(file, wrong, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := open(); bytes.Equal(got, wrong) {
+				t.Error("the file was kept")
+			}
+		})
+	}
+}
+
+// TestNoTracepoint: on a kernel without cap_capable the rest is recorded, and
+// one line says what is not.
+func TestNoTracepoint(t *testing.T) {
+	recorder(t)
+	cache, has, err := kernelTypes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := func(tracepoint string) bool { return tracepoint != "cap_capable" && has(tracepoint) }
+	p, err := prepareDenials("", cache, without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	denials, err := openPrepared(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer denials.Close()
+	group := cgroup(t, fmt.Sprintf("record-old-%d", os.Getpid()))
+	target, err := CgroupTarget(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.AtExec = true
+	all, err := open(1, cache, without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close()
+	for _, r := range []*Recorder{denials, all} {
+		s := start(t, r, target)
+		startChild(t, "seccomp/EPERM", into(t, group)).mustEnd()
+		rec := stop(t, s)
+		checkDenials(t, rec, denied("EPERM", false))
+		if !slices.Equal(rec.Notes, []string{noCapabilities}) || len(rec.Capabilities) > 0 {
+			t.Errorf("notes %q, capabilities %+v", rec.Notes, rec.Capabilities)
 		}
 	}
 }

@@ -1,13 +1,12 @@
 package witness
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,10 +18,9 @@ import (
 // The cgroup's own events say too little: the kernel holds them back for 10 ms
 // (CGROUP_FILE_NOTIFY_MIN_INTV), and by then the cgroup of a short container is
 // gone, of which inotify(7) tells nothing.
-func untilEmpty(starter io.Reader, cgroup string) error {
-	var line [32]byte
-	n, _ := starter.Read(line[:])
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n]))); err == nil {
+func untilEmpty(starter *bufio.Scanner, cgroup string) error {
+	starter.Scan()
+	if pid, err := strconv.Atoi(starter.Text()); err == nil {
 		if err := waitFor(pid); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@
 package witness
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,15 +40,15 @@ type Witness struct {
 	cmd  *exec.Cmd
 }
 
-// Spawn starts a witness for the container in a directory, whose v2 cgroup is
-// cgroup, and waits until it records.
-func Spawn(cgroup, dir string) (*Witness, error) {
+// Spawn starts a witness, which prepares itself while the container is made.
+// programs is the file in which it keeps its programs; see record.OpenDenials.
+func Spawn(programs string) (*Witness, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("start the witness: %w", err)
 	}
 	defer theirs.Close()
-	cmd := exec.Command("/proc/self/exe", Command, cgroup, dir)
+	cmd := exec.Command("/proc/self/exe", Command, programs)
 	cmd.ExtraFiles = []*os.File{theirs}
 	// Signals of the terminal mean the command, not this.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -55,16 +56,31 @@ func Spawn(cgroup, dir string) (*Witness, error) {
 		ours.Close()
 		return nil, fmt.Errorf("start the witness: %w", err)
 	}
-	theirs.Close()
-	x := &Witness{conn: ours, cmd: cmd}
-	var answer [1024]byte
-	n, err := ours.Read(answer[:])
-	if text := string(answer[:n]); err != nil || text != ready {
-		x.Close()
-		cmd.Wait()
-		return nil, fmt.Errorf("start the witness: %s", strings.TrimSpace(strings.TrimPrefix(text, failed)))
+	return &Witness{conn: ours, cmd: cmd}, nil
+}
+
+// assignment is the first line that a witness reads.
+type assignment struct{ Cgroup, Dir string }
+
+// Watch gives the witness the container in a directory, whose v2 cgroup is
+// cgroup, and waits until it records.
+func (x *Witness) Watch(cgroup, dir string) error {
+	if err := json.NewEncoder(x.conn).Encode(assignment{cgroup, dir}); err != nil {
+		return fmt.Errorf("start the witness: %w", err)
 	}
-	return x, nil
+	var answer [1024]byte
+	n, err := x.conn.Read(answer[:])
+	if text := string(answer[:n]); err != nil || text != ready {
+		return fmt.Errorf("start the witness: %s", strings.TrimSpace(strings.TrimPrefix(text, failed)))
+	}
+	return nil
+}
+
+// Cancel ends a witness whose container did not start.
+func (x *Witness) Cancel() {
+	x.cmd.Process.Kill() // the kernel ends the recording with it
+	x.cmd.Wait()
+	x.conn.Close()
 }
 
 func socketPair() (ours, theirs *os.File, err error) {
@@ -148,50 +164,58 @@ func dial(dir string) (net.Conn, error) {
 }
 
 // Main is the witness. Descriptor 3 is the socket of whoever spawned it.
-func Main(cgroup, dir string) error {
+func Main(programs string) error {
 	starter := os.NewFile(3, "starter")
 	unix.CloseOnExec(3)
-	w, err := start(cgroup, dir)
-	if err != nil {
-		fmt.Fprintf(starter, "%s%v", failed, err)
-		return err
+	recorder, failure := record.OpenDenials(programs)
+	if recorder != nil {
+		defer recorder.Close()
 	}
-	defer w.recorder.Close()
+	lines := bufio.NewScanner(starter)
+	if !lines.Scan() {
+		return nil // there will be no container
+	}
+	w := &witness{recorder: recorder}
+	if failure == nil {
+		failure = w.start(lines.Bytes())
+	}
+	if failure != nil {
+		fmt.Fprintf(starter, "%s%v", failed, failure)
+		return failure
+	}
 	if _, err := io.WriteString(starter, ready); err != nil {
 		return nil // nobody wants it
 	}
 	go w.serve()
-	if err := untilEmpty(starter, cgroup); err != nil {
+	if err := untilEmpty(lines, w.cgroup); err != nil {
 		return err
 	}
 	return w.finish(starter)
 }
 
 type witness struct {
-	dir      string
-	recorder *record.Recorder
-	session  *record.Session
-	listener net.Listener
+	cgroup, dir string
+	recorder    *record.Recorder
+	session     *record.Session
+	listener    net.Listener
 }
 
-func start(cgroup, dir string) (*witness, error) {
-	w := &witness{dir: dir}
-	target, err := record.CgroupTarget(cgroup)
+// start begins to record what the line names.
+func (w *witness) start(line []byte) error {
+	var a assignment
+	if err := json.Unmarshal(line, &a); err != nil {
+		return fmt.Errorf("read what to record: %w", err)
+	}
+	w.cgroup, w.dir = a.Cgroup, a.Dir
+	target, err := record.CgroupTarget(a.Cgroup)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	target.AtExec = true // the runtime's own calls do not count
-	if w.recorder, err = record.OpenDenials(); err != nil {
-		return nil, err
-	}
 	if w.session, err = w.recorder.Start(target); err == nil {
-		w.listener, err = listen(dir)
+		w.listener, err = listen(a.Dir)
 	}
-	if err != nil {
-		w.recorder.Close()
-		return nil, err
-	}
-	return w, nil
+	return err
 }
 
 func listen(dir string) (net.Listener, error) {
