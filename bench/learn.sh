@@ -71,11 +71,12 @@ learn postgres "printf '\000\000\000\010\004\322\026\057' | busybox nc -w 2 127.
 learn python "busybox wget -qO- http://127.0.0.1:8000/ | grep -q 'Directory listing'" \
 	-u nobody -w /srv --stop-signal INT -- python3 -m http.server
 learn busybox-httpd "busybox wget -qO- http://127.0.0.1/passwd | grep -q root" -- busybox httpd -f -h /etc
-learn ntpsec "printf '\043\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' | busybox nc -u -w 1 127.0.0.1 123 | busybox hexdump | grep -q ." \
-	-- ntpd -n -u ntpsec
+ntp='exec 3<>/dev/udp/127.0.0.1/123; { printf "\043"; head -c 47 /dev/zero; } | dd bs=48 iflag=fullblock status=none >&3; test $(timeout 1 head -c 48 <&3 | wc -c) = 48'
+learn ntpsec "bash -c '$ntp'" \
+	--cap-add SYS_TIME,SYS_NICE -- sh -c "printf 'disable ntp\\ndisable kernel\\n' > /tmp/c && exec ntpd -n -c /tmp/c -u ntpsec"
 learn haproxy "$reload busybox wget -qO- http://127.0.0.1:8080/ | grep -q hello" \
 	--stop-signal USR1 -- sh -c "printf 'global\n user haproxy\n group haproxy\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 5s\nlisten web\n bind :8080\n http-request return status 200 content-type text/plain string hello\n' > /tmp/c && exec haproxy -W -db -f /tmp/c"
-learn bind9 "$reload busybox nslookup localhost 127.0.0.1 | grep -q '::1\|127.0.0.1\$'" -- named -g -u bind
+learn bind9 "$reload busybox nslookup localhost 127.0.0.1 | grep -q '::1\|127.0.0.1\$'" --tmpfs /var/cache/bind:mode=1777 -- named -g -u bind
 learn openssh "busybox nc -w 1 127.0.0.1 22 </dev/null | grep -q SSH-2.0" -- sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e'
 learn mariadb "busybox nc -w 1 127.0.0.1 3306 </dev/null | grep -q MariaDB" \
 	-u mysql -- sh -c 'mysql_install_db --datadir=/tmp/db --auth-root-authentication-method=normal >/dev/null && exec mariadbd --datadir=/tmp/db --socket=/tmp/s --pid-file=/tmp/p --bind-address=127.0.0.1'

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -218,6 +219,9 @@ func (a *app) learning(e learn.Event) {
 
 // failed adds what the container was denied to why nothing could be learned.
 func (l *learnFlags) failed(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return &exitError{130, errors.New("interrupted; no policy was written")}
+	}
 	var u *learn.UnlearnableError
 	if !errors.As(err, &u) {
 		return err

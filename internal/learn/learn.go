@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brig-run/brig/internal/engine"
@@ -54,6 +55,10 @@ type Learner struct {
 	once sync.Once
 	rec  *record.Recorder
 	err  error
+
+	// stubborn: what it was learned from had to be killed at its end, as happens
+	// to programs that as PID 1 do not handle their stop signal.
+	stubborn atomic.Bool
 
 	mu      sync.Mutex
 	typical time.Duration // until ready, in the slowest learning run
@@ -229,6 +234,9 @@ func (l *Learner) describe(p *policy.Policy) {
 	p.Image = &policy.Image{Reference: l.Create.Image, Digest: l.Create.Resolved.ID}
 	p.Command = l.Create.Options.Args
 	p.User = l.Create.Options.User
+	if l.stubborn.Load() {
+		p.Notes = append(p.Notes, fmt.Sprintf("it had to be killed: it did not stop within %d seconds; --init or another --stop-signal may help", stopGrace))
+	}
 	if l.Args {
 		p.EnforceArgs()
 	}

@@ -1,6 +1,7 @@
 package learn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -49,7 +50,8 @@ func (l *Learner) enforced(ctx context.Context, p *policy.Policy) (*outcome, err
 	l.mu.Lock()
 	l.runs++
 	l.mu.Unlock()
-	return l.try(ctx, trial{under: "learned", policy: r, deadline: l.patience()})
+	o, err := l.try(ctx, trial{under: "learned", policy: r, deadline: l.patience()})
+	return o, cmp.Or(err, ctx.Err()) // a run that was cut short says nothing
 }
 
 // patience is how long a container that lacks something may take: several times

@@ -243,13 +243,18 @@ func (w *watcher) work(ctx context.Context) {
 func (w *watcher) stop() {
 	if w.code == nil {
 		grace := stopGrace
-		if w.out.err != nil {
-			grace = 0 // it does not work anyhow
+		if w.out.err != nil || w.l.stubborn.Load() {
+			grace = 0 // it does not work anyhow, or does not listen
 		}
 		w.run.Container.Stop(&grace, "")
 		w.wait(context.Background(), time.Minute)
 	}
-	if w.out.err == nil && w.l.Until != UntilExit && w.code != nil && *w.code == 128+9 {
+	killed := w.l.Until != UntilExit && w.code != nil && *w.code == 128+9
+	switch {
+	case w.out.err != nil || !killed:
+	case w.t.policy == nil:
+		w.l.stubborn.Store(true)
+	case !w.l.stubborn.Load():
 		w.out.err = fmt.Errorf("it had to be killed: it did not stop within %d seconds", stopGrace)
 	}
 }

@@ -89,14 +89,14 @@ func TestDenialsFile(t *testing.T) {
 	}
 	key := string(first[len(`{"Key":"`):][:8])
 	for name, spoil := range map[string]func([]byte) []byte{
-		"empty":          func([]byte) []byte { return nil },
-		"cut":            func(b []byte) []byte { return b[:len(b)/2] },
-		"other kernel":   change(key, "00000000"),
-		"no code":        change(`"Code":"`, `"Code":"","Was":"`),
-		"other code":     change(`"Code":"`, `"Code":"AAAA`),
-		"missing map":    change(`"Name":"targets"`, `"Name":"none"`),
-		"far map":        change(`"At":`, `"At":99`),
-		"no such type":   change(`"Type":`, `"Type":99`),
+		"empty":        func([]byte) []byte { return nil },
+		"cut":          func(b []byte) []byte { return b[:len(b)/2] },
+		"other kernel": change(key, "00000000"),
+		"no code":      change(`"Code":"`, `"Code":"","Was":"`),
+		"other code":   change(`"Code":"`, `"Code":"AAAA`),
+		"missing map":  change(`"Name":"targets"`, `"Name":"none"`),
+		"far map":      change(`"At":`, `"At":99`),
+		"no such type": change(`"Type":`, `"Type":99`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			wrong := spoil(slices.Clone(first))
