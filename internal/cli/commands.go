@@ -20,6 +20,8 @@ func commands() []command {
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
 		{"why", groupRun, newWhy},
+		{"watch", groupRun, newWatch},
+		{"record", groupRun, newRecord},
 		{"learn", groupRun, newLearn},
 
 		{"images", groupImages, newImages},

@@ -28,6 +28,16 @@ var errEnded = errors.New("the recording has ended")
 // Start begins a recording of all the targets together. On error nothing is
 // attached that was not before.
 func (r *Recorder) Start(targets ...Target) (*Session, error) {
+	return r.start(targets, 0)
+}
+
+// Attach begins a recording of what has started long ago: all its calls count
+// as Running.
+func (r *Recorder) Attach(targets ...Target) (*Session, error) {
+	return r.start(targets, 1)
+}
+
+func (r *Recorder) start(targets []Target, running uint32) (*Session, error) {
 	if len(targets) == 0 {
 		return nil, errors.New("start a recording: there is no target")
 	}
@@ -37,7 +47,7 @@ func (r *Recorder) Start(targets ...Target) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.begin(targets); err != nil {
+	if err := s.begin(targets, running); err != nil {
 		s.end()
 		return nil, fmt.Errorf("start a recording: %w", err)
 	}
@@ -63,7 +73,7 @@ func (r *Recorder) newSession() (*Session, error) {
 	return nil, fmt.Errorf("start a recording: the recorder was opened for %d at once", len(r.sessions))
 }
 
-func (s *Session) begin(targets []Target) error {
+func (s *Session) begin(targets []Target, running uint32) error {
 	keys := make([]mapTargetKey, len(targets))
 	for i, t := range targets {
 		if s.r.denials && (t.Cgroup == 0 || !t.AtExec) {
@@ -84,7 +94,7 @@ func (s *Session) begin(targets []Target) error {
 		return err
 	}
 	s.started, s.clock = time.Now(), monotonic()
-	if err := s.r.coll.Maps["recordings"].Put(s.place, mapRecording{Session: s.number}); err != nil {
+	if err := s.r.coll.Maps["recordings"].Put(s.place, mapRecording{Session: s.number, Running: running}); err != nil {
 		return fmt.Errorf("set up the recording: %w", err)
 	}
 	seed := false

@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/explain"
+	"github.com/brig-run/brig/internal/policy"
+	"github.com/brig-run/brig/internal/record"
+)
+
+// recordFlags are those of brig record.
+type recordFlags struct {
+	a *app
+
+	container, cgroup, output, format string
+	pid                               int
+	duration                          time.Duration
+}
+
+func newRecord(a *app) *cobra.Command {
+	f := &recordFlags{a: a}
+	cmd := &cobra.Command{
+		Use:   "record [flags] (--container ID | --pid N | --cgroup DIR)",
+		Short: "Record what a running container uses",
+		Long: `Record in the kernel what runs already: its system calls, the capabilities that
+it asks for, and what it is denied. The container may be one of Brig's, by name or
+ID, or one of podman, Docker, containerd or Kubernetes, by ID. With --pid, a process
+and its descendants are recorded; with --cgroup, all that is in it.
+
+The recording ends with Ctrl-C, with --for, or with the container. What came
+before it, such as the container's start, is not in it: see brig learn.`,
+		Example: `  brig record --container web --for 1m -o web.policy.json
+  brig record --container $(podman inspect -f '{{.Id}}' db) --format json > db.json
+  brig record --pid $(pidof nginx)`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.container, "container", "", "name of a container, or ID of any engine's")
+	flags.IntVar(&f.pid, "pid", 0, "number of a process")
+	flags.StringVar(&f.cgroup, "cgroup", "", "directory of a cgroup, or its path in the v2 hierarchy")
+	flags.DurationVar(&f.duration, "for", 0, "time to record, such as 30s (default: until the end)")
+	flags.StringVarP(&f.output, "output", "o", "", `policy file to write, of what was used; "-" for standard output`)
+	addFormat(cmd, &f.format, tableOrJSON)
+	cmd.MarkFlagsMutuallyExclusive("container", "pid", "cgroup")
+	cmd.MarkFlagsOneRequired("container", "pid", "cgroup")
+	return cmd
+}
+
+func (f *recordFlags) run(cmd *cobra.Command) error {
+	if err := checkFormat(f.format, tableOrJSON); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("for") && f.duration <= 0 {
+		return fmt.Errorf("--for %s: must be more than 0", f.duration)
+	}
+	if f.output == "-" && cmd.Flags().Changed("format") {
+		return errors.New("-o - and --format both write to standard output: leave one out")
+	}
+	run, err := f.find(cmd)
+	if err != nil {
+		return err
+	}
+	defer run.Close()
+	rec, err := f.record(cmd.Context(), run)
+	if err != nil {
+		return err
+	}
+	return f.finish(rec)
+}
+
+func (f *recordFlags) find(cmd *cobra.Command) (*record.Running, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("this needs root: run it with sudo")
+	}
+	switch {
+	case cmd.Flags().Changed("pid"):
+		return record.FindProcess(f.pid)
+	case cmd.Flags().Changed("cgroup"):
+		return record.FindCgroup(f.cgroup)
+	}
+	run, _, err := f.a.running(f.container)
+	return run, err
+}
+
+// running finds a container of Brig by name or ID, or of another engine by ID,
+// for which the second result is nil.
+func (a *app) running(name string) (*record.Running, *engine.Container, error) {
+	c, err := a.container(name)
+	var missing *engine.NotFoundError
+	if errors.As(err, &missing) {
+		run, err := record.FindContainer(name)
+		return run, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := c.State()
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.Status != engine.StatusRunning {
+		return nil, nil, fmt.Errorf("container %s is not running; see 'brig learn' to record from its start", name)
+	}
+	run, err := record.FindContainer(c.ID)
+	return run, c, err
+}
+
+// record records until the time is over, the user wants no more, or nobody is
+// left.
+func (f *recordFlags) record(ctx context.Context, run *record.Running) (*record.Recording, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
+	defer stop()
+	recorder, err := record.Open(1)
+	if err != nil {
+		return nil, err
+	}
+	defer recorder.Close()
+	session, err := recorder.Attach(run.Targets...)
+	if err != nil {
+		return nil, err
+	}
+	if f.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.duration)
+		defer cancel()
+	}
+	fmt.Fprintf(f.a.err, "recording %s; Ctrl-C ends it\n", run.What)
+	for tick := time.Tick(100 * time.Millisecond); run.Alive(); {
+		select {
+		case <-ctx.Done():
+			return session.Stop()
+		case <-tick:
+		}
+	}
+	return session.Stop()
+}
+
+func (f *recordFlags) finish(rec *record.Recording) error {
+	f.a.notes(rec)
+	if f.output != "" {
+		if err := f.writePolicy(rec); err != nil {
+			return err
+		}
+	}
+	switch {
+	case f.output == "-":
+		return nil
+	case f.format == "json":
+		return printIndented(f.a.out, rec)
+	}
+	return printRecording(f.a.out, rec)
+}
+
+const startMissing = "the container ran already when the recording began: what its start needs is not here"
+
+func (f *recordFlags) writePolicy(rec *record.Recording) error {
+	p, err := policy.FromRecording(rec, policy.Run{ID: "1", Purpose: policy.PurposeLearn})
+	if err != nil {
+		return err
+	}
+	p.Notes = append(p.Notes, startMissing)
+	data, err := p.Encode()
+	if err != nil {
+		return err
+	}
+	return f.a.writeResult(f.output, false, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func printRecording(w io.Writer, rec *record.Recording) error {
+	calls := [][]string{{"SYSCALL", "ABI", "COUNT", "BLOCKED", "FIRST PROGRAM"}}
+	for i := range rec.Syscalls {
+		c := &rec.Syscalls[i]
+		calls = append(calls, []string{cmp.Or(c.Name, fmt.Sprint(c.Nr)), c.ABI, fmt.Sprint(c.Count), fmt.Sprint(c.Blocked), explain.Printable(c.FirstProgram)})
+	}
+	caps := [][]string{{"CAPABILITY", "CLASS", "GRANTED", "REFUSED", "SYSTEM CALLS"}}
+	for i := range rec.Capabilities {
+		c := &rec.Capabilities[i]
+		caps = append(caps, []string{c.Name, c.Class, fmt.Sprint(c.Granted), fmt.Sprint(c.Refused), strings.Join(c.Syscalls, ",")})
+	}
+	denials := [][]string{{"DENIED", "OUTCOME", "COUNT", "PROGRAM", "BY"}}
+	for i := range rec.Denials {
+		d := &rec.Denials[i]
+		denials = append(denials, []string{d.Syscall, outcome(d), fmt.Sprint(d.Count), explain.Printable(d.Program), deniedBy(d)})
+	}
+	for i, table := range [][][]string{calls, caps, denials} {
+		if i > 0 && len(table) == 1 {
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
+		for _, row := range table {
+			fmt.Fprintln(tw, strings.Join(row, "\t"))
+		}
+		if err := tw.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outcome is what the program got for its call.
+func outcome(d *record.Denial) string {
+	switch {
+	case d.Killed:
+		return "killed"
+	case d.Errno == "":
+		return "SIGSYS"
+	}
+	return d.Errno
+}
+
+func deniedBy(d *record.Denial) string {
+	if len(d.Capabilities) == 0 {
+		return d.By
+	}
+	return "CAP_" + strings.Join(d.Capabilities, " or CAP_")
+}
