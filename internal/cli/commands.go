@@ -36,6 +36,7 @@ func commands() []command {
 		{"login", groupImages, newLogin},
 		{"logout", groupImages, newLogout},
 
+		{"network", groupOther, newNetwork},
 		{"capabilities", groupOther, newCapabilities},
 		{"seccomp", groupOther, newSeccomp},
 		{"policy", groupOther, newPolicy},

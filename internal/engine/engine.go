@@ -15,7 +15,7 @@
 //	containers/ID/...          log, upper layer, /etc files, monitor's socket
 //	names/NAME -> ID           a name is taken by making the link
 //	trash/                     renamed here, then deleted
-//	images/, layers/           packages image and snapshot
+//	images/, layers/, networks/  packages image, snapshot and network
 package engine
 
 import (
@@ -26,6 +26,7 @@ import (
 	"sync"
 
 	"github.com/brig-run/brig/internal/image"
+	"github.com/brig-run/brig/internal/network"
 	"github.com/brig-run/brig/internal/snapshot"
 )
 
@@ -36,9 +37,10 @@ const DefaultRoot = "/var/lib/brig"
 // Engine is the store of one root directory. It holds nothing in memory that
 // is not on disk: any number of commands may work on the same root.
 type Engine struct {
-	Root   string
-	Layers *snapshot.Store
-	images func() (*image.Store, error)
+	Root     string
+	Layers   *snapshot.Store
+	images   func() (*image.Store, error)
+	networks func() *network.Store
 }
 
 // Open opens the store, made if it is missing. It costs a few system calls.
@@ -57,6 +59,7 @@ func Open(root string) (*Engine, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	e.images = sync.OnceValues(func() (*image.Store, error) { return image.Open(e.Root, e.Layers) })
+	e.networks = e.openNetworks()
 	return e, nil
 }
 
