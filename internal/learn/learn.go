@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/record"
@@ -61,8 +62,9 @@ type Learner struct {
 	stubborn atomic.Bool
 
 	mu      sync.Mutex
-	typical time.Duration // until ready, in the slowest learning run
-	runs    int           // trials so far
+	typical time.Duration  // until ready, in the slowest learning run
+	runs    int            // trials so far
+	had     capability.Set // by what it was learned from
 }
 
 // Shrink says which system calls are taken away one at a time.

@@ -32,6 +32,10 @@ func (l *Learner) prove(ctx context.Context, p *policy.Policy) (bool, error) {
 			return false, err
 		}
 	}
+	// What was granted on suspicion alone leaves no trace.
+	p.Capabilities = slices.DeleteFunc(p.Capabilities, func(c policy.Capability) bool {
+		return c.Status == policy.Unneeded && c.Granted == 0 && c.Refused == 0
+	})
 	o, err := l.enforced(ctx, p)
 	if err != nil {
 		return false, err
@@ -75,6 +79,11 @@ func (l *Learner) heal(ctx context.Context, p *policy.Policy) (bool, error) {
 		added, err := p.Admit(o.recording, "refused in a run that proved the policy")
 		if err != nil {
 			return false, err
+		}
+		if len(added) == 0 {
+			// capset(2) and the like compare sets without asking for any one
+			// capability. What is too much goes again, one by one.
+			added = p.Grant(l.had, "nothing asked for it")
 		}
 		if len(added) == 0 {
 			return false, nil

@@ -70,6 +70,13 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 		out.recording = &record.Recording{Version: 1, Complete: true}
 		return out, nil
 	}
+	if t.policy == nil {
+		held, err := run.Container.Confinement() // now: it may soon be gone
+		if err != nil {
+			return nil, err
+		}
+		l.had = l.had.Union(held.Caps)
+	}
 	w := &watcher{l: l, t: t, run: run, session: session, out: out, ended: make(chan int, 1)}
 	w.watch(ctx)
 	out.recording, err = session.Stop()

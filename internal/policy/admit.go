@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/record"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -67,9 +68,21 @@ func (p *Policy) knew(d *record.Denial) bool {
 	})
 }
 
+// Grant adds capabilities, with a comment, and says which were not granted
+// before.
+func (p *Policy) Grant(set capability.Set, comment string) (added []string) {
+	for _, c := range set.List() {
+		if p.admitCapability(c.Short(), 0, comment) {
+			added = append(added, c.Short())
+		}
+	}
+	p.settle()
+	return added
+}
+
 func (p *Policy) admit(d *record.Denial, comment string) (added []string, err error) {
 	for _, name := range d.Capabilities {
-		if p.admitCapability(name, comment) {
+		if p.admitCapability(name, 1, comment) {
 			added = append(added, name)
 		}
 	}
@@ -86,7 +99,7 @@ func (p *Policy) admit(d *record.Denial, comment string) (added []string, err er
 	return added, err
 }
 
-func (p *Policy) admitCapability(name, comment string) bool {
+func (p *Policy) admitCapability(name string, refused uint64, comment string) bool {
 	for i := range p.Capabilities {
 		if c := &p.Capabilities[i]; c.Name == name {
 			was := c.Allowed()
@@ -96,7 +109,7 @@ func (p *Policy) admitCapability(name, comment string) bool {
 			return !was
 		}
 	}
-	p.Capabilities = append(p.Capabilities, Capability{Name: name, Status: Asked, Comment: comment, Refused: 1})
+	p.Capabilities = append(p.Capabilities, Capability{Name: name, Status: Asked, Comment: comment, Refused: refused})
 	return true
 }
 

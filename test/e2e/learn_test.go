@@ -41,6 +41,21 @@ func TestLearn(t *testing.T) {
 	}
 }
 
+// A program may need a capability that the kernel never asks for: capset compares
+// sets.
+func TestLearnUnasked(t *testing.T) {
+	r := store(t, "debian")
+	file := filepath.Join(t.TempDir(), "policy.json")
+	if res := r.Run("learn", "-o", file, "debian", "capsh", "--caps=cap_fowner=p", "--", "-c", "true"); res.Code != 0 {
+		t.Fatalf("learn: %d\n%s", res.Code, res.Stderr)
+	}
+	p := verified(t, file, []string{"FOWNER"})
+	if slices.ContainsFunc(p.Capabilities, func(c policy.Capability) bool { return c.Name == "MKNOD" }) {
+		t.Errorf("what was only tried is in the policy: %+v", p.Capabilities)
+	}
+	r.Must(t, "run", "--rm", "--policy", file, "debian", "capsh", "--caps=cap_fowner=p", "--", "-c", "true")
+}
+
 // verified reads a policy that grants exactly some capabilities, and shows of
 // each what broke without it.
 func verified(t *testing.T, file string, want []string) *policy.Policy {
