@@ -14,16 +14,17 @@ import (
 )
 
 func newReport(a *app) *cobra.Command {
-	var output string
+	var output, image string
 	cmd := &cobra.Command{
 		Use:   "report [flags] POLICY",
 		Short: "Write a policy as a page for people",
 		Long: `Write a policy as one HTML page for people: capabilities, system calls, attack
 surface before and after, denials, and how to use the policy. The page needs no
 network and no other file.`,
-		Example: `  brig report -o nginx.html nginx.policy.json`,
-		Args:    exactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Example: `  brig report -o nginx.html nginx.policy.json
+  brig report -o nginx.html --scan nginx nginx.policy.json`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := policy.Load(args[0])
 			if err != nil {
 				return err
@@ -33,10 +34,21 @@ network and no other file.`,
 				return err
 			}
 			in := report.Input{Policy: p, Capabilities: granted, Default: capability.Default(), Commands: uses(p, args[0])}
+			if image != "" {
+				s, err := a.scan(cmd, image, p, false)
+				if err != nil {
+					return err
+				}
+				in.Scanned, in.Reachable = true, s.calls
+				for _, n := range s.Notes {
+					fmt.Fprintln(a.err, "NOTE: "+n)
+				}
+			}
 			return a.writeResult(output, false, func(w io.Writer) error { return report.Write(w, in) })
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
+	cmd.Flags().StringVar(&image, "scan", "", "image whose code is read, to show calls that can be reached and were never made")
 	return cmd
 }
 

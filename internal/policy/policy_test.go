@@ -335,3 +335,11 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestUnseen(t *testing.T) {
+	p := learned(t, recording(), "1")
+	denied, unreached := p.Unseen([]string{"socket", "mount", "bpf", "mount", "exit"})
+	if !slices.Equal(denied, []string{"bpf", "mount"}) || !slices.Equal(unreached, []string{"read"}) {
+		t.Errorf("denied %v, unreached %v", denied, unreached)
+	}
+}

@@ -38,8 +38,8 @@ type Input struct {
 
 // ReachableCall is a system call that code of the image can make.
 type ReachableCall struct {
-	Name string
-	How  string // where it was found: "/usr/sbin/nginx imports ptrace"
+	Name string `json:"name"`
+	How  string `json:"how"` // where it was found: "/usr/sbin/nginx imports ptrace"
 }
 
 // Command is one way to use the policy: a title and the text to copy.
