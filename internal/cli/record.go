@@ -83,9 +83,6 @@ func (f *recordFlags) run(cmd *cobra.Command) error {
 }
 
 func (f *recordFlags) find(cmd *cobra.Command) (*record.Running, error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("this needs root: run it with sudo")
-	}
 	switch {
 	case cmd.Flags().Changed("pid"):
 		return record.FindProcess(f.pid)
@@ -94,6 +91,15 @@ func (f *recordFlags) find(cmd *cobra.Command) (*record.Running, error) {
 	}
 	run, _, err := f.a.running(f.container)
 	return run, err
+}
+
+// recorder opens a recorder for one recording.
+func (a *app) recorder() (*record.Recorder, error) {
+	e, err := a.engine()
+	if err != nil {
+		return nil, err
+	}
+	return record.Open(1, e.RecorderFile())
 }
 
 // running finds a container of Brig by name or ID, or of another engine by ID,
@@ -124,7 +130,7 @@ func (a *app) running(name string) (*record.Running, *engine.Container, error) {
 func (f *recordFlags) record(ctx context.Context, run *record.Running) (*record.Recording, error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer stop()
-	recorder, err := record.Open(1)
+	recorder, err := f.a.recorder()
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ const refresh = 250 * time.Millisecond
 func (w *watcher) watch(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer stop()
-	recorder, err := record.Open(1)
+	recorder, err := w.a.recorder()
 	if err != nil {
 		return err
 	}

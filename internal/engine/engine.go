@@ -67,6 +67,9 @@ func (e *Engine) path(parts ...string) string {
 	return filepath.Join(append([]string{e.Root}, parts...)...)
 }
 
+// RecorderFile is where the programs of recorders are kept; see record.Open.
+func (e *Engine) RecorderFile() string { return e.path("cache", "recorder.json") }
+
 // makeDirs makes the directories; mnt, the last, says that all are there.
 func (e *Engine) makeDirs() error {
 	if err := os.MkdirAll(e.Root, 0o711); err != nil {

@@ -149,7 +149,7 @@ func (l *Learner) independent() bool {
 }
 
 func (l *Learner) recorder() (*record.Recorder, error) {
-	l.once.Do(func() { l.rec, l.err = record.Open(l.parallel + 1) })
+	l.once.Do(func() { l.rec, l.err = record.Open(l.parallel+1, l.Engine.RecorderFile()) })
 	return l.rec, l.err
 }
 

@@ -62,7 +62,7 @@ func calls(rec *Recording) (n uint64) {
 func BenchmarkOpen(b *testing.B) {
 	recorder(b)
 	for b.Loop() {
-		r, err := Open(1)
+		r, err := Open(1, "")
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -70,12 +70,19 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkOpenDenials loads what is kept in a file.
-func BenchmarkOpenDenials(b *testing.B) {
+// BenchmarkOpenFile loads what is kept in a file.
+func BenchmarkOpenFile(b *testing.B) {
+	b.Run("all", func(b *testing.B) {
+		benchmarkOpenFile(b, func(file string) (*Recorder, error) { return Open(1, file) })
+	})
+	b.Run("denials", func(b *testing.B) { benchmarkOpenFile(b, OpenDenials) })
+}
+
+func benchmarkOpenFile(b *testing.B, open func(string) (*Recorder, error)) {
 	recorder(b)
 	file := filepath.Join(b.TempDir(), "programs")
 	for b.Loop() {
-		r, err := OpenDenials(file)
+		r, err := open(file)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -138,7 +138,7 @@ var (
 	sharedOpened bool
 	shared       = sync.OnceValues(func() (*Recorder, error) {
 		sharedOpened = true
-		return Open(8)
+		return Open(8, "")
 	})
 )
 

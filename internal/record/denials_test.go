@@ -57,14 +57,21 @@ func TestDenialsOnlyTargets(t *testing.T) {
 	}
 }
 
-// TestDenialsFile: programs come out of the file as they went in, and a file
+// TestFile: programs come out of the file as they went in, and a file
 // that is spoilt in any way is made anew.
-func TestDenialsFile(t *testing.T) {
+func TestFile(t *testing.T) {
+	t.Run("all", func(t *testing.T) {
+		testFile(t, func(file string) (*Recorder, error) { return Open(2, file) })
+	})
+	t.Run("denials", func(t *testing.T) { testFile(t, OpenDenials) })
+}
+
+func testFile(t *testing.T, openIt func(string) (*Recorder, error)) {
 	recorder(t)
 	file := filepath.Join(t.TempDir(), "programs")
 	open := func() []byte {
 		t.Helper()
-		r, err := OpenDenials(file)
+		r, err := openIt(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,27 +129,22 @@ func TestNoTracepoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	without := func(tracepoint string) bool { return tracepoint != "cap_capable" && has(tracepoint) }
-	p, err := prepareDenials("", cache, without)
-	if err != nil {
-		t.Fatal(err)
-	}
-	denials, err := openPrepared(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer denials.Close()
 	group := cgroup(t, fmt.Sprintf("record-old-%d", os.Getpid()))
 	target, err := CgroupTarget(group)
 	if err != nil {
 		t.Fatal(err)
 	}
 	target.AtExec = true
-	all, err := open(1, cache, without)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer all.Close()
-	for _, r := range []*Recorder{denials, all} {
+	for _, args := range []*argTable{nil, newArgTable()} {
+		p, err := fit(cache, without, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := p.open(1, args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
 		s := start(t, r, target)
 		startChild(t, "seccomp/EPERM", into(t, group)).mustEnd()
 		rec := stop(t, s)
@@ -150,5 +152,19 @@ func TestNoTracepoint(t *testing.T) {
 		if !slices.Equal(rec.Notes, []string{noCapabilities}) || len(rec.Capabilities) > 0 {
 			t.Errorf("notes %q, capabilities %+v", rec.Notes, rec.Capabilities)
 		}
+	}
+}
+
+// TestNoSyscallTracepoints: without those nothing can be recorded, and one line
+// says why.
+func TestNoSyscallTracepoints(t *testing.T) {
+	recorder(t)
+	cache, has, err := kernelTypes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fit(cache, func(tracepoint string) bool { return tracepoint != "sys_exit" && has(tracepoint) }, nil)
+	if err == nil || err.Error() != "this kernel has no trace point sys_exit, which recording needs (CONFIG_FTRACE_SYSCALLS)" {
+		t.Errorf("%v", err)
 	}
 }

@@ -5,7 +5,7 @@
 //
 // It knows cgroups, processes and BPF, and neither images nor policies.
 //
-//	recorder, err := record.Open(1)            // loads, attaches nothing
+//	recorder, err := record.Open(1, "")        // loads, attaches nothing
 //	defer recorder.Close()
 //	session, err := recorder.Start(target)     // attaches
 //	err = session.Ready()                      // from now on, calls are of the phase "running"

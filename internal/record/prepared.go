@@ -35,13 +35,20 @@ type preparedMap struct {
 	Type                           ebpf.MapType
 	Flags                          uint32
 	KeySize, ValueSize, MaxEntries uint32
+	Each                           bool   // MaxEntries is for each recording
+	Constants                      []byte `json:",omitempty"` // all that is in it
 }
 
 type preparedProgram struct {
-	Name string
-	Type btf.TypeID // of the trace point
-	Code []byte
-	Maps []mapUse
+	Name   string
+	Attach ebpf.AttachType
+	Type   btf.TypeID // of the trace point or iterator
+	Code   []byte
+	Maps   []mapUse
+	// BTF and Funcs tell the kernel which functions stand for themselves: it
+	// checks those once, not at each call. They are empty if there are none.
+	BTF   []byte `json:",omitempty"`
+	Funcs []byte `json:",omitempty"` // struct bpf_func_info
 }
 
 // mapUse is an instruction that wants a map's descriptor.
@@ -54,7 +61,7 @@ type mapUse struct {
 const kernelNotes = "/sys/kernel/notes"
 
 // preparedKey names the kernel's build and the programs. No key, no keeping.
-func preparedKey(object []byte) (string, error) {
+func preparedKey(object []byte, args *argTable) (string, error) {
 	notes, err := os.ReadFile(kernelNotes)
 	if err != nil {
 		return "", err
@@ -64,7 +71,7 @@ func preparedKey(object []byte) (string, error) {
 		return "", err
 	}
 	sum := sha256.New()
-	for _, part := range [][]byte{{1}, notes, uts.Release[:], uts.Version[:], object} {
+	for _, part := range [][]byte{{1}, notes, uts.Release[:], uts.Version[:], object, fmt.Appendf(nil, "%v", args)} {
 		binary.Write(sum, binary.LittleEndian, uint64(len(part)))
 		sum.Write(part)
 	}
@@ -72,11 +79,16 @@ func preparedKey(object []byte) (string, error) {
 }
 
 // prepare puts the kernel's offsets into the programs of a spec.
-func prepare(key string, spec *ebpf.CollectionSpec, kernel *btf.Spec) (*prepared, error) {
-	p := &prepared{Key: key}
+func prepare(spec *ebpf.CollectionSpec, kernel *btf.Spec) (*prepared, error) {
+	p := &prepared{}
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
-		p.Maps = append(p.Maps, preparedMap{name, m.Type, m.Flags, m.KeySize, m.ValueSize, m.MaxEntries})
+		one := preparedMap{Name: name, Type: m.Type, Flags: m.Flags, KeySize: m.KeySize, ValueSize: m.ValueSize, MaxEntries: m.MaxEntries}
+		one.Each = m.Type == ebpf.Array || m.Type == ebpf.PerCPUArray
+		if name == constants {
+			one.Constants, one.Each = constantsOf(spec), false
+		}
+		p.Maps = append(p.Maps, one)
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
 		one, err := prepareProgram(spec.Programs[name], kernel)
@@ -89,14 +101,42 @@ func prepare(key string, spec *ebpf.CollectionSpec, kernel *btf.Spec) (*prepared
 	return p, nil
 }
 
+// constants is the map of what programs know before they are loaded.
+const constants = ".rodata"
+
+func constantsOf(spec *ebpf.CollectionSpec) []byte {
+	b := make([]byte, spec.Maps[constants].ValueSize)
+	for _, v := range spec.Variables {
+		if v.SectionName == constants {
+			copy(b[v.Offset:], v.Value)
+		}
+	}
+	return b
+}
+
+// attachPoint is the type that says what a program is given.
+func attachPoint(spec *ebpf.ProgramSpec, kernel *btf.Spec) (btf.TypeID, error) {
+	if spec.AttachType == ebpf.AttachTraceIter {
+		var iterator *btf.Func
+		if err := kernel.TypeByName("bpf_iter_"+spec.AttachTo, &iterator); err != nil {
+			return 0, err
+		}
+		return kernel.TypeID(iterator)
+	}
+	var tracepoint *btf.Typedef
+	if err := kernel.TypeByName("btf_trace_"+spec.AttachTo, &tracepoint); err != nil {
+		return 0, err
+	}
+	return kernel.TypeID(tracepoint)
+}
+
 func prepareProgram(spec *ebpf.ProgramSpec, kernel *btf.Spec) (*preparedProgram, error) {
-	var typedef *btf.Typedef
-	if err := kernel.TypeByName("btf_trace_"+spec.AttachTo, &typedef); err != nil {
+	p := &preparedProgram{Attach: spec.AttachType}
+	var err error
+	if p.Type, err = attachPoint(spec, kernel); err != nil {
 		return nil, err
 	}
-	p := &preparedProgram{}
-	var err error
-	if p.Type, err = kernel.TypeID(typedef); err != nil {
+	if err := p.describe(spec.Instructions); err != nil {
 		return nil, err
 	}
 	code := slices.Clone(spec.Instructions)
@@ -118,6 +158,24 @@ func prepareProgram(spec *ebpf.ProgramSpec, kernel *btf.Spec) (*preparedProgram,
 	}
 	p.Code = b.Bytes()
 	return p, nil
+}
+
+// describe sets BTF and Funcs if there is a function that needs it.
+func (p *preparedProgram) describe(code asm.Instructions) error {
+	global := func(ins asm.Instruction) bool {
+		f := btf.FuncMetadata(&ins)
+		return f != nil && f.Linkage == btf.GlobalFunc
+	}
+	if !slices.ContainsFunc(code[1:], global) { // the first is the program's own
+		return nil
+	}
+	var types btf.Builder
+	var err error
+	if p.Funcs, _, err = btf.MarshalExtInfos(code, &types); err != nil {
+		return err
+	}
+	p.BTF, err = types.Marshal(nil, btf.KernelMarshalOptions())
+	return err
 }
 
 // noMap stands for a map that does not exist yet.
@@ -147,19 +205,19 @@ func relocate(code asm.Instructions, order binary.ByteOrder, kernel *btf.Spec) e
 	return nil
 }
 
-// load makes the maps and loads the programs.
-func (p *prepared) load() (*ebpf.Collection, error) {
+// load makes the maps, for n recordings, and loads the programs.
+func (p *prepared) load(n uint32) (*ebpf.Collection, error) {
 	coll := &ebpf.Collection{Programs: map[string]*ebpf.Program{}, Maps: map[string]*ebpf.Map{}}
-	if err := p.loadInto(coll); err != nil {
+	if err := p.loadInto(coll, n); err != nil {
 		coll.Close()
 		return nil, err
 	}
 	return coll, nil
 }
 
-func (p *prepared) loadInto(coll *ebpf.Collection) error {
+func (p *prepared) loadInto(coll *ebpf.Collection, n uint32) error {
 	for i := range p.Maps {
-		m, err := p.Maps[i].make()
+		m, err := p.Maps[i].make(n)
 		if err != nil {
 			return err
 		}
@@ -180,8 +238,14 @@ func (p *prepared) loadInto(coll *ebpf.Collection) error {
 	return errors.Join(errs...)
 }
 
-func (m *preparedMap) make() (*ebpf.Map, error) {
+func (m *preparedMap) make(n uint32) (*ebpf.Map, error) {
 	spec := &ebpf.MapSpec{Name: m.Name, Type: m.Type, Flags: m.Flags, KeySize: m.KeySize, ValueSize: m.ValueSize, MaxEntries: m.MaxEntries}
+	if m.Each {
+		spec.MaxEntries *= n
+	}
+	if m.Constants != nil {
+		spec.Contents = []ebpf.MapKV{{Key: uint32(0), Value: m.Constants}}
+	}
 	if m.Type == ebpf.TaskStorage { // has to say what it holds
 		spec.Key = &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
 		spec.Value = &btf.Array{Index: spec.Key, Type: &btf.Int{Name: "char", Size: 1}, Nelems: m.ValueSize}
@@ -229,9 +293,18 @@ func (p *preparedProgram) load(into map[string]*ebpf.Map) (*ebpf.Program, error)
 	attr := progLoad{
 		progType: unix.BPF_PROG_TYPE_TRACING, insnCount: uint32(len(code) / asm.InstructionSize),
 		insns: unsafe.Pointer(&code[0]), license: unsafe.Pointer(&license[0]),
-		attachType: unix.BPF_TRACE_RAW_TP, attachBTFID: uint32(p.Type),
+		attachType: uint32(p.Attach), attachBTFID: uint32(p.Type),
 	}
 	copy(attr.name[:15], p.Name)
+	if len(p.Funcs) > 0 {
+		types, err := btf.NewHandleFromRawBTF(p.BTF)
+		if err != nil {
+			return nil, fmt.Errorf("load the types of the program %s: %w", p.Name, err)
+		}
+		defer types.Close()
+		attr.btfFD, attr.funcInfoSize = uint32(types.FD()), btf.FuncInfoSize
+		attr.funcInfo, attr.funcInfoCount = unsafe.Pointer(&p.Funcs[0]), uint32(len(p.Funcs))/btf.FuncInfoSize
+	}
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 	if errno != 0 {
 		return nil, fmt.Errorf("load the program %s: %w", p.Name, errno)

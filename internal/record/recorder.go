@@ -47,23 +47,61 @@ type Recorder struct {
 // Open loads the programs for at most n recordings at once. Nothing is attached.
 // Memory in the kernel is about 3 MB and 120 KB for each recording, 45 KB more
 // of it for each processor.
-func Open(n int) (*Recorder, error) {
+//
+// file keeps the programs as they fit this kernel, which takes most of the time
+// to find out; it is made and renewed as needed, in a directory that must be
+// there and only root's. "" keeps nothing.
+func Open(n int, file string) (*Recorder, error) {
 	if n < 1 {
 		return nil, fmt.Errorf("open a recorder for %d recordings: at least 1 is needed", n)
+	}
+	return openFile(file, n, newArgTable())
+}
+
+// openFile loads what the file has, or else the object's programs; those that
+// record denials alone if there are no arguments to keep.
+func openFile(file string, n int, args *argTable) (*Recorder, error) {
+	if runtime.GOARCH != "amd64" {
+		return nil, fmt.Errorf("recording is not possible on %s: only on amd64", runtime.GOARCH)
+	}
+	var key string
+	if file != "" {
+		key, _ = preparedKey(objectFor(args), args)
+	}
+	if key != "" {
+		if p := readPrepared(file, key); p != nil {
+			r, err := p.open(n, args)
+			if err == nil || errors.Is(err, unix.EPERM) {
+				return r, err
+			} // else the file may be spoilt
+		}
 	}
 	cache, has, err := kernelTypes()
 	if err != nil {
 		return nil, err
 	}
-	return open(n, cache, has)
+	p, err := fit(cache, has, args)
+	if err != nil {
+		return nil, err
+	}
+	p.Key = key
+	r, err := p.open(n, args)
+	if err == nil && key != "" {
+		p.write(file) // else the next one takes as long
+	}
+	return r, err
+}
+
+func objectFor(args *argTable) []byte {
+	if args == nil {
+		return denialsObject
+	}
+	return recordObject
 }
 
 // kernelTypes reads the kernel's types, and returns what tells whether it has a
 // trace point.
 func kernelTypes() (*btf.Cache, func(tracepoint string) bool, error) {
-	if runtime.GOARCH != "amd64" {
-		return nil, nil, fmt.Errorf("recording is not possible on %s: only on amd64", runtime.GOARCH)
-	}
 	cache := btf.NewCache()
 	kernel, err := cache.Kernel()
 	if err != nil {
@@ -75,63 +113,60 @@ func kernelTypes() (*btf.Cache, func(tracepoint string) bool, error) {
 	}, nil
 }
 
-func open(n int, cache *btf.Cache, has func(tracepoint string) bool) (*Recorder, error) {
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(recordObject))
+// fit fits the programs whose trace points there are to the kernel.
+func fit(cache *btf.Cache, has func(tracepoint string) bool, args *argTable) (*prepared, error) {
+	kernel, err := cache.Kernel()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(objectFor(args)))
 	if err != nil {
 		return nil, fmt.Errorf("read the recorder's programs: %w", err)
 	}
-	r := &Recorder{args: newArgTable(), sessions: make([]*Session, n), used: make([]bool, n)}
-	if err := r.prepare(spec, uint32(n)); err != nil {
-		return nil, fmt.Errorf("prepare the recorder's programs: %w", err)
+	for _, name := range tracepoints {
+		switch {
+		case has(name):
+		case name == "cap_capable":
+			delete(spec.Programs, name)
+		default:
+			return nil, fmt.Errorf("this kernel has no trace point %s, which recording needs (CONFIG_FTRACE_SYSCALLS)", name)
+		}
 	}
-	if err := r.load(spec, cache, has); err != nil {
-		return nil, err
+	spec.Maps["lost"].MaxEntries = uint32(len(lostNames))
+	if args != nil {
+		if err := args.set(spec); err != nil {
+			return nil, fmt.Errorf("prepare the recorder's programs: %w", err)
+		}
+	}
+	return prepare(spec, kernel)
+}
+
+// open loads the programs.
+func (p *prepared) open(n int, args *argTable) (*Recorder, error) {
+	coll, err := p.load(uint32(n))
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return nil, fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("load the recorder's programs: %w", err)
+	}
+	r := &Recorder{coll: coll, args: args, denials: args == nil, sessions: make([]*Session, n), used: make([]bool, n)}
+	if coll.Programs["cap_capable"] == nil {
+		r.notes = append(r.notes, noCapabilities)
 	}
 	return r, nil
 }
 
-// load loads the programs whose trace points the kernel has.
-func (r *Recorder) load(spec *ebpf.CollectionSpec, cache *btf.Cache, has func(tracepoint string) bool) error {
-	kernel, err := cache.Kernel()
-	if err != nil {
-		return fmt.Errorf("read the kernel's types: %w", err)
-	}
-	if !has("cap_capable") {
-		delete(spec.Programs, "cap_capable")
-		r.notes = append(r.notes, noCapabilities)
-	}
-	r.coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		Cache: cache,
-		// Without this, the types of all modules are read too.
-		Programs: ebpf.ProgramOptions{KernelTypes: kernel},
-	})
-	return loadError(err)
-}
-
-func loadError(err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
-	case err != nil:
-		return fmt.Errorf("load the recorder's programs: %w", err)
-	}
-	return nil
-}
-
-// prepare sets what depends on the number of recordings and on the tables of
-// system calls.
-func (r *Recorder) prepare(spec *ebpf.CollectionSpec, n uint32) error {
-	spec.Maps["recordings"].MaxEntries = n
-	spec.Maps["seen"].MaxEntries = n
-	spec.Maps["counts"].MaxEntries = n * slots
-	spec.Maps["firsts"].MaxEntries = n * slots
-	spec.Maps["argsets"].MaxEntries = n * r.args.places
-	spec.Maps["lost"].MaxEntries = n * uint32(len(lostNames))
+// set puts the tables of arguments into a spec, and makes room for what is kept.
+func (t *argTable) set(spec *ebpf.CollectionSpec) error {
+	spec.Maps["counts"].MaxEntries = slots
+	spec.Maps["firsts"].MaxEntries = slots
+	spec.Maps["argsets"].MaxEntries = t.places
 	return errors.Join(
-		spec.Variables["arg_mask"].Set(r.args.mask),
-		spec.Variables["arg_wide"].Set(r.args.wide),
-		spec.Variables["arg_first"].Set(r.args.first),
-		spec.Variables["arg_sets"].Set(r.args.places),
+		spec.Variables["arg_mask"].Set(t.mask),
+		spec.Variables["arg_wide"].Set(t.wide),
+		spec.Variables["arg_first"].Set(t.first),
+		spec.Variables["arg_sets"].Set(t.places),
 	)
 }
 
