@@ -81,16 +81,33 @@ func (l *Learner) heal(ctx context.Context, p *policy.Policy) (bool, error) {
 			return false, err
 		}
 		if len(added) == 0 {
-			// capset(2) and the like compare sets without asking for any one
-			// capability. What is too much goes again, one by one.
-			added = p.Grant(l.had, "nothing asked for it")
-		}
-		if len(added) == 0 {
-			return false, nil
+			return l.healBlindly(ctx, p)
 		}
 		l.tell(Event{Step: "heal", What: strings.Join(added, ", ")})
 	}
 	return false, nil
+}
+
+// healBlindly is for failures that no denial explains: capset(2) and the like
+// compare sets without asking for any one capability. It grants all that the
+// container had; what is too much goes again, one by one. If that does not help,
+// nothing is granted.
+func (l *Learner) healBlindly(ctx context.Context, p *policy.Policy) (bool, error) {
+	before := slices.Clone(p.Capabilities)
+	added := p.Grant(l.had, "nothing asked for it")
+	if len(added) == 0 {
+		return false, nil
+	}
+	l.tell(Event{Step: "heal", What: strings.Join(added, ", ")})
+	o, err := l.enforced(ctx, p)
+	if err == nil {
+		l.tell(Event{Step: "prove", What: "that with all capabilities", Err: o.err, Took: o.took})
+	}
+	if err != nil || o.err != nil {
+		p.Capabilities = before
+		return false, err
+	}
+	return true, nil
 }
 
 // candidate is a part of a policy that may not be needed.
