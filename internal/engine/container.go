@@ -39,6 +39,7 @@ type Container struct {
 
 	engine  *Engine
 	observe func(cgroup string) error // see CreateOptions
+	leash   bool                      // see CreateOptions
 	profile []byte                    // the seccomp profile's text, if this process made the container
 }
 

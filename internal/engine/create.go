@@ -32,6 +32,9 @@ type CreateOptions struct {
 	// runs in it, so that an observer misses nothing; "" on hosts without v2. An
 	// error makes the start fail. Of use to Run only.
 	Observe func(cgroup string) error
+	// Leash kills the container when the Run's client is closed, or the process
+	// that holds it dies. Of use to Run only.
+	Leash bool
 }
 
 // Create makes a container that does not run yet.
@@ -63,7 +66,7 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	c := &Container{
 		ID: newID(), Name: o.Name, Created: time.Now().UTC(), Image: o.Image, ImageID: o.Resolved.ID, Layers: o.Resolved.Layers,
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
-		Detached: o.Detached, Platform: o.Platform, engine: e, Explain: o.Explain, observe: o.Observe,
+		Detached: o.Detached, Platform: o.Platform, engine: e, Explain: o.Explain, observe: o.Observe, leash: o.Leash,
 	}
 	profile, err := c.check(o.Profile)
 	if err != nil {

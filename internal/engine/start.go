@@ -482,6 +482,7 @@ func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, e
 		BootID: bootID(), CloneFlag: uint64(s.plan.Flags), Size: len(s.plan.Program), HasPIDNS: s.plan.PIDNS != nil,
 		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
 		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
+		Leash: c.leash,
 	}
 	if files.Cgroup, err = s.group.Open(); err != nil {
 		return nil, files, fmt.Errorf("open the container's cgroup: %w", err)

@@ -45,7 +45,7 @@ func (e *errEnded) Error() string {
 // container does not work is part of the outcome.
 func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 	o := l.Create
-	o.AutoRemove, o.Detached = true, true
+	o.AutoRemove, o.Detached, o.Leash = true, true, true
 	if l.parallel > 1 {
 		o.Name = ""
 	}

@@ -35,6 +35,8 @@ type container struct {
 	exited  bool
 	execs   map[int]*execSession
 	clients map[*client]struct{}
+	// abandoned: the owner of a container on a leash went away.
+	abandoned bool
 }
 
 type client struct {
@@ -148,6 +150,9 @@ func (m *container) run(c *conn, fds []int) error {
 	pid, err := spawn(p, clone, func(pid int) {
 		m.mu.Lock()
 		m.pid = pid
+		if m.abandoned {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 		m.mu.Unlock()
 		m.started(pid)
 	})
@@ -340,6 +345,18 @@ func (m *container) serve(c *client) {
 	if c.first && c.streams&Stdin != 0 {
 		m.endInput(c)
 	}
+	if c.first && m.start.Leash {
+		m.abandon()
+	}
+}
+
+// abandon ends a container whose owner went away, also one that is just being
+// cloned.
+func (m *container) abandon() {
+	m.mu.Lock()
+	m.abandoned = true
+	m.mu.Unlock()
+	m.signal(0, syscall.SIGKILL)
 }
 
 func (m *container) attach(c *client, s Streams) {

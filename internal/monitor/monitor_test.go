@@ -17,7 +17,7 @@ func TestStartSurvivesItsMessage(t *testing.T) {
 	want := &Start{
 		Dir: "/d", NameLink: "/n", Trash: "/t", Lock: "/l", Remove: true, BootID: "b", CloneFlag: 1 << 33, Size: 7,
 		Regs: []uint8{5, 6}, HasPIDNS: true, HasCgroup: true, Cgroups: []string{"/c1", "/c2"}, TTY: true, OpenStdin: true,
-		StdinOnce: true, Attach: Stdout | Stderr, Log: "/log", OwnPIDNS: true,
+		StdinOnce: true, Attach: Stdout | Stderr, Log: "/log", OwnPIDNS: true, Leash: true,
 	}
 	got, err := decodeStart(want.encode()[1:])
 	if err != nil || !reflect.DeepEqual(got, want) {

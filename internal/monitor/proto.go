@@ -56,6 +56,7 @@ type Start struct {
 	Attach    Streams
 	Log       string // path of the json-file log, or empty
 	OwnPIDNS  bool   // all processes end with the first one
+	Leash     bool   // the container is killed when the client that started it goes away
 }
 
 // Exec is a further process of a running container. Its three standard streams
@@ -129,7 +130,7 @@ func (s *Start) encode() []byte {
 	for _, v := range []string{s.Dir, s.NameLink, s.Trash, s.Lock, s.BootID, s.Log, string(s.Regs)} {
 		e.str(v)
 	}
-	for _, v := range []bool{s.Remove, s.HasPIDNS, s.HasCgroup, s.TTY, s.OpenStdin, s.StdinOnce, s.OwnPIDNS} {
+	for _, v := range []bool{s.Remove, s.HasPIDNS, s.HasCgroup, s.TTY, s.OpenStdin, s.StdinOnce, s.OwnPIDNS, s.Leash} {
 		e.flag(v)
 	}
 	e.num(s.CloneFlag)
@@ -146,7 +147,7 @@ func decodeStart(b []byte) (*Start, error) {
 		*p = d.str()
 	}
 	s.Regs = []uint8(d.str())
-	for _, p := range []*bool{&s.Remove, &s.HasPIDNS, &s.HasCgroup, &s.TTY, &s.OpenStdin, &s.StdinOnce, &s.OwnPIDNS} {
+	for _, p := range []*bool{&s.Remove, &s.HasPIDNS, &s.HasCgroup, &s.TTY, &s.OpenStdin, &s.StdinOnce, &s.OwnPIDNS, &s.Leash} {
 		*p = d.flag()
 	}
 	s.CloneFlag, s.Size, s.Attach = d.num(), int(d.num()), Streams(d.num())

@@ -121,6 +121,34 @@ func TestKilledCommand(t *testing.T) {
 	}
 }
 
+// TestKilledLearn kills brig learn at random moments: its containers end with
+// it.
+func TestKilledLearn(t *testing.T) {
+	root := loaded(t, harness.New(t))
+	random := newRand(t)
+	args := []string{"learn", "-o", filepath.Join(t.TempDir(), "policy.json"), "--probe", "true", "busybox", "sleep", "600"}
+	span := 150 * time.Millisecond // until the second or third container, of which each takes 10 s to stop
+	for range rounds() / 2 {
+		cmd := root.Command(args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		after := time.Duration(random.Int64N(int64(span)))
+		time.Sleep(after)
+		cmd.Process.Kill()
+		cmd.Wait()
+		if err := harness.Eventually("the containers of learn end", func() bool {
+			return root.Run("ps", "-aq").Output() == ""
+		}); err != nil {
+			t.Errorf("learn killed after %s: %v: %s", after, err, root.Run("ps", "-a").Stdout)
+		}
+		settle(t, root)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // consistent checks that what Brig says of each container is so.
 func consistent(t *testing.T, root *harness.Root, what string) {
 	t.Helper()
