@@ -5,10 +5,10 @@
 #
 #   sudo bench/learn.sh [-o DIR] [NAME...]
 #
-# The servers are Debian's, in one image that is made once (some minutes, by
-# debootstrap). The probes need busybox, of Debian's package busybox-static, and
-# each server's probe uses it, has it reload, or talks its protocol. Policies
-# are left in DIR.
+# The servers are Debian's, in one image that is made once (some minutes,
+# by debootstrap). The probes need busybox, of Debian's package busybox-static, and
+# ssh, of openssh-client. Each uses the server, has it reload, or talks its protocol.
+# Policies are left in DIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin CGO_ENABLED=0
@@ -77,7 +77,10 @@ learn ntpsec "bash -c '$ntp'" \
 learn haproxy "$reload busybox wget -qO- http://127.0.0.1:8080/ | grep -q hello" \
 	--stop-signal USR1 -- sh -c "printf 'global\n user haproxy\n group haproxy\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 5s\nlisten web\n bind :8080\n http-request return status 200 content-type text/plain string hello\n' > /tmp/c && exec haproxy -W -db -f /tmp/c"
 learn bind9 "$reload busybox nslookup localhost 127.0.0.1 | grep -q '::1\|127.0.0.1\$'" --tmpfs /var/cache/bind:mode=1777 -- named -g -u bind
-learn openssh "busybox nc -w 1 127.0.0.1 22 </dev/null | grep -q SSH-2.0" -- sh -c 'mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e'
+# A login with a key: sshd changes its user, and reads what is root's.
+ssh-keygen -q -t ed25519 -N '' -f "$dir/key"
+learn openssh "ssh -F none -i $dir/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null nobody@127.0.0.1 id -un 2>/dev/null | grep -q '^nobody\$'" \
+	-v "$dir/key.pub:/key.pub:ro" -- sh -c 'mkdir -p /run/sshd && usermod -s /bin/sh nobody && install -m 644 /key.pub /etc/ssh/keys && exec /usr/sbin/sshd -D -e -o AuthorizedKeysFile=/etc/ssh/keys'
 learn mariadb "busybox nc -w 1 127.0.0.1 3306 </dev/null | grep -q MariaDB" \
 	-u mysql -- sh -c 'mysql_install_db --datadir=/tmp/db --auth-root-authentication-method=normal >/dev/null && exec mariadbd --datadir=/tmp/db --socket=/tmp/s --pid-file=/tmp/p --bind-address=127.0.0.1'
 learn node "busybox wget -qO- http://127.0.0.1:8080/ | grep -q hello" \

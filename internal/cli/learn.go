@@ -20,6 +20,7 @@ import (
 	"github.com/brig-run/brig/internal/explain"
 	"github.com/brig-run/brig/internal/learn"
 	"github.com/brig-run/brig/internal/policy"
+	"github.com/brig-run/brig/internal/policy/export"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/seccomp"
 )
@@ -257,7 +258,7 @@ func (l *learnFlags) finish(r *learn.Result, args []string) error {
 	}
 	fmt.Fprintf(l.a.err, "%d containers in %s\n", r.Trials, r.Took.Round(10*time.Millisecond))
 	if l.output != "-" {
-		fmt.Fprintf(l.a.err, "written: %s; use it: brig run --policy %s %s\n", l.output, l.output, strings.Join(args, " "))
+		fmt.Fprintf(l.a.err, "written: %s; use it: brig run --policy %s %s\n", l.output, export.ShellWords([]string{l.output}), export.ShellWords(args))
 	}
 	if !l.noProve && !r.Proved {
 		return &exitError{1, errors.New("the policy could not be proved: under it the container does not work")}

@@ -207,11 +207,12 @@ func (w *watcher) untilReady(ctx context.Context) {
 		if err == nil {
 			return
 		}
-		if w.wait(ctx, pause) {
+		// A try that has no time left would say less than this one's error.
+		if w.wait(ctx, min(pause, time.Until(deadline))) {
 			w.out.err = w.endedErr()
 			return
 		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
+		if !time.Now().Before(deadline) || ctx.Err() != nil {
 			w.out.err = err
 			return
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/policy"
+	"github.com/brig-run/brig/internal/policy/export"
 	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
@@ -139,7 +140,7 @@ func (m *model) head(v *view) {
 		v.Title = "Policy"
 	}
 	if len(m.p.Command) > 0 {
-		v.Facts = append(v.Facts, fact{"Command", clean(shellWords(m.p.Command)), true})
+		v.Facts = append(v.Facts, fact{"Command", clean(export.ShellWords(m.p.Command)), true})
 	}
 	if m.p.User != "" {
 		v.Facts = append(v.Facts, fact{"User", clean(m.p.User), true})
@@ -391,18 +392,6 @@ func clean(s string) string {
 }
 
 func hidden(r rune) bool { return r != '\n' && !strconv.IsPrint(r) }
-
-// shellWords writes a command as one types it.
-func shellWords(words []string) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = w
-		if w == "" || strings.ContainsAny(w, " \t\n'\"\\$`|&;<>()*?[]{}~#!") {
-			out[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(out, " ")
-}
 
 func shorts(s capability.Set) string {
 	var names []string

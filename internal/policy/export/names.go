@@ -92,6 +92,15 @@ func shellWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
+// ShellWords writes a command as one types it into sh(1).
+func ShellWords(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
 // yamlString quotes text as a YAML string in double quotes, in which JSON's
 // escapes hold (YAML 1.2, section 7.3.1). What YAML does not take as it is
 // (section 5.1, c-printable) is escaped.
