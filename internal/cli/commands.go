@@ -40,6 +40,7 @@ func commands() []command {
 		{"capabilities", groupOther, newCapabilities},
 		{"seccomp", groupOther, newSeccomp},
 		{"policy", groupOther, newPolicy},
+		{"collect", groupOther, newCollect},
 		{"report", groupOther, newReport},
 		{"info", groupOther, newInfo},
 		{"version", groupOther, newVersion},

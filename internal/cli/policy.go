@@ -199,7 +199,11 @@ filter, which are added; --runtime says which will be used.`,
   brig policy export --to systemd nginx.policy.json`,
 		Args: exactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			result, err := exported(to, args[0], in)
+			p, err := policy.Load(args[0])
+			if err != nil {
+				return err
+			}
+			result, err := exported(to, p, in)
 			if err != nil {
 				return err
 			}
@@ -220,11 +224,7 @@ filter, which are added; --runtime says which will be used.`,
 	return cmd
 }
 
-func exported(to, file string, in export.Input) (*export.Result, error) {
-	p, err := policy.Load(file)
-	if err != nil {
-		return nil, err
-	}
+func exported(to string, p *policy.Policy, in export.Input) (result *export.Result, err error) {
 	in.Policy = p
 	if in.Profile, err = p.Profile(); err != nil {
 		return nil, err

@@ -229,7 +229,14 @@ func errnoOf(name string) (unix.Errno, error) {
 func (p *Policy) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	var values map[string]json.RawMessage
-	data, err := json.Marshal(p)
+	whole := *p // lists that every file has
+	if whole.Capabilities == nil {
+		whole.Capabilities = []Capability{}
+	}
+	if whole.Syscalls == nil {
+		whole.Syscalls = []Syscall{}
+	}
+	data, err := json.Marshal(&whole)
 	if err == nil {
 		err = json.Unmarshal(data, &values)
 	}

@@ -277,6 +277,17 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+// A program may need nothing, and the file of that must be readable.
+func TestEncodeNothing(t *testing.T) {
+	data, err := (&Policy{Version: Version}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse("p.json", data); err != nil {
+		t.Errorf("%v in\n%s", err, data)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	whole := func(field string) string {
 		return "{\n\"version\": 1,\n\"capabilities\": [],\n\"syscalls\": [],\n" + field + "\n}"

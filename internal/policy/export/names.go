@@ -15,10 +15,10 @@ const maxName = 63
 func nameOf(in *Input) (string, error) {
 	name := in.Name
 	if name == "" {
-		name = clean(defaultName(in))
+		name = CleanName(defaultName(in))
 	}
-	if name != clean(name) {
-		return "", fmt.Errorf("name %q: use at most %d lower-case letters, digits and \"-\", such as %q", name, maxName, clean(name))
+	if name != CleanName(name) {
+		return "", fmt.Errorf("name %q: use at most %d lower-case letters, digits and \"-\", such as %q", name, maxName, CleanName(name))
 	}
 	return name, nil
 }
@@ -36,8 +36,9 @@ func defaultName(in *Input) string {
 	return ref
 }
 
-// clean makes a name of any text.
-func clean(text string) string {
+// CleanName makes a name for files and objects of any text: lower-case letters,
+// digits and "-", at most 63 of them (RFC 1123).
+func CleanName(text string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
