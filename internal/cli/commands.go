@@ -24,6 +24,8 @@ func commands() []command {
 		{"record", groupRun, newRecord},
 		{"learn", groupRun, newLearn},
 
+		{"compose", groupRun, newCompose},
+
 		{"images", groupImages, newImages},
 		{"pull", groupImages, newPull},
 		{"push", groupImages, newPush},

@@ -39,6 +39,12 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Beside brig, where it looks for it.
+	build := exec.Command("go", "build", "-o", filepath.Dir(bin)+"/", "github.com/brig-run/brig/cmd/brig-compose")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
 	work, err := os.MkdirTemp(harness.Scratch(), "brig-scripts-")
 	if err != nil {
 		t.Fatal(err)
