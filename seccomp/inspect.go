@@ -137,6 +137,11 @@ func UnlockedBy(c capability.Cap) ([]string, error) {
 // UsesNotify reports whether some rule has the action [Notify], so that a
 // filter of the policy needs a listener.
 func (p *Policy) UsesNotify() bool {
+	for _, a := range []Action{p.Default, p.Newer, p.OtherArch} {
+		if a.Kind() == Notify {
+			return true
+		}
+	}
 	for i := range p.Archs {
 		for _, call := range p.Archs[i].Calls {
 			for _, r := range call.Rules {

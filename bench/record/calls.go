@@ -107,7 +107,7 @@ func (r *recording) stop() error {
 // callBench measures system calls.
 func (b *bench) callBench() (func() error, func(), error) {
 	return func() error {
-		for _, measure := range []func() error{b.callAlone, b.callRecorded, b.callBeside, b.callTraced} {
+		for _, measure := range []func() error{b.callAlone, b.callRecorded, b.callBeside, b.callTraced, b.callNotified} {
 			if err := measure(); err != nil {
 				return err
 			}
@@ -175,4 +175,13 @@ func (b *bench) callTraced() error {
 		return err
 	}
 	return b.addRun("call strace", l)
+}
+
+// callNotified is a recording without privileges, by notifications.
+func (b *bench) callNotified() error {
+	l, err := startLoop(b.calls/100, b.brig, "record", "-o", "/dev/null")
+	if err != nil {
+		return err
+	}
+	return b.addRun("call notified", l)
 }

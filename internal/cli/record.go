@@ -19,6 +19,7 @@ import (
 	"github.com/brig-run/brig/internal/explain"
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/internal/record/notified"
 )
 
 // recordFlags are those of brig record.
@@ -33,22 +34,38 @@ type recordFlags struct {
 func newRecord(a *app) *cobra.Command {
 	f := &recordFlags{a: a}
 	cmd := &cobra.Command{
-		Use:   "record [flags] (--container ID | --pid N | --cgroup DIR)",
-		Short: "Record what a running container uses",
+		Use:   "record [flags] (--container ID | --pid N | --cgroup DIR | COMMAND [ARG...])",
+		Short: "Record what a running container or a command uses",
 		Long: `Record in the kernel what runs already: its system calls, the capabilities that
 it asks for, and what it is denied. The container may be one of Brig's, by name or
 ID, or one of podman, Docker, containerd or Kubernetes, by ID. With --pid, a process
 and its descendants are recorded; with --cgroup, all that is in it.
 
 The recording ends with Ctrl-C, with --for, or with the container. What came
-before it, such as the container's start, is not in it: see brig learn.`,
+before it, such as the container's start, is not in it: see brig learn.
+
+A COMMAND is run on this machine and recorded, which needs no privileges: each of
+its system calls is handed to brig by a seccomp filter (some microseconds a call).
+That shows neither which capabilities it asks for nor what it is denied, and no
+program of it gains privileges by set-user-ID. A signal may end a call with EINTR
+that would not end otherwise. The result goes to standard error, or
+with -o to a file; the exit code is the command's.`,
 		Example: `  brig record --container web --for 1m -o web.policy.json
   brig record --container $(podman inspect -f '{{.Id}}' db) --format json > db.json
-  brig record --pid $(pidof nginx)`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+  brig record --pid $(pidof nginx)
+  brig record -o ls.policy.json ls -l /`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(cmd, args); err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				return f.command(args)
+			}
+			return f.run(cmd)
+		},
 	}
 	flags := cmd.Flags()
+	flags.SetInterspersed(false) // what follows the command is its own
 	flags.StringVar(&f.container, "container", "", "name of a container, or ID of any engine's")
 	flags.IntVar(&f.pid, "pid", 0, "number of a process")
 	flags.StringVar(&f.cgroup, "cgroup", "", "directory of a cgroup, or its path in the v2 hierarchy")
@@ -56,13 +73,29 @@ before it, such as the container's start, is not in it: see brig learn.`,
 	flags.StringVarP(&f.output, "output", "o", "", `policy file to write, of what was used; "-" for standard output`)
 	addFormat(cmd, &f.format, tableOrJSON)
 	cmd.MarkFlagsMutuallyExclusive("container", "pid", "cgroup")
-	cmd.MarkFlagsOneRequired("container", "pid", "cgroup")
 	return cmd
 }
 
-func (f *recordFlags) run(cmd *cobra.Command) error {
+// check looks at flags that need one another, or exclude one another.
+func (f *recordFlags) check(cmd *cobra.Command, args []string) error {
 	if err := checkFormat(f.format, tableOrJSON); err != nil {
 		return err
+	}
+	target := ""
+	for _, name := range []string{"container", "pid", "cgroup"} {
+		if cmd.Flags().Changed(name) {
+			target = name
+		}
+	}
+	switch {
+	case target == "" && len(args) == 0:
+		return errors.New("nothing to record: name a container with --container, a process with --pid, a cgroup with --cgroup, or a command to run")
+	case target != "" && len(args) > 0:
+		return fmt.Errorf("--%s and the command %q exclude each other: leave one out", target, args[0])
+	case len(args) > 0 && cmd.Flags().Changed("for"):
+		return errors.New("--for and a command exclude each other: a command is recorded to its end")
+	case len(args) > 0 && f.output == "-":
+		return errors.New("-o - and the command both write to standard output: name a file")
 	}
 	if cmd.Flags().Changed("for") && f.duration <= 0 {
 		return fmt.Errorf("--for %s: must be more than 0", f.duration)
@@ -70,6 +103,10 @@ func (f *recordFlags) run(cmd *cobra.Command) error {
 	if f.output == "-" && cmd.Flags().Changed("format") {
 		return errors.New("-o - and --format both write to standard output: leave one out")
 	}
+	return nil
+}
+
+func (f *recordFlags) run(cmd *cobra.Command) error {
 	run, err := f.find(cmd)
 	if err != nil {
 		return err
@@ -79,7 +116,33 @@ func (f *recordFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return f.finish(rec)
+	return f.finish(rec, f.a.out, startMissing)
+}
+
+// command records a command without privileges.
+func (f *recordFlags) command(args []string) error {
+	signals := make(chan os.Signal, 8)
+	// Ctrl-C and the like reach the command by the terminal.
+	signal.Ignore(os.Interrupt, unix.SIGQUIT)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	c := notified.Command{Args: args, Env: os.Environ(), Signals: signals}
+	rec, code, err := c.Run()
+	var start *notified.StartError
+	switch {
+	case errors.As(err, &start) && errors.Is(err, unix.ENOENT):
+		return &exitError{127, err}
+	case errors.As(err, &start):
+		return &exitError{126, err}
+	case err != nil:
+		return &exitError{engineFailed, err}
+	}
+	if err := f.finish(rec, f.a.err, ""); err != nil {
+		return &exitError{engineFailed, err}
+	}
+	if code != 0 {
+		return &exitError{code: code}
+	}
+	return nil
 }
 
 func (f *recordFlags) find(cmd *cobra.Command) (*record.Running, error) {
@@ -155,30 +218,34 @@ func (f *recordFlags) record(ctx context.Context, run *record.Running) (*record.
 	return session.Stop()
 }
 
-func (f *recordFlags) finish(rec *record.Recording) error {
+// finish writes the policy, and what was recorded to w. missing is what the
+// recording cannot have.
+func (f *recordFlags) finish(rec *record.Recording, w io.Writer, missing string) error {
 	f.a.notes(rec)
 	if f.output != "" {
-		if err := f.writePolicy(rec); err != nil {
+		if err := f.writePolicy(rec, missing); err != nil {
 			return err
 		}
 	}
 	switch {
-	case f.output == "-":
+	case f.output == "-" || f.output != "" && w == f.a.err:
 		return nil
 	case f.format == "json":
-		return printIndented(f.a.out, rec)
+		return printIndented(w, rec)
 	}
-	return printRecording(f.a.out, rec)
+	return printRecording(w, rec)
 }
 
 const startMissing = "the container ran already when the recording began: what its start needs is not here"
 
-func (f *recordFlags) writePolicy(rec *record.Recording) error {
+func (f *recordFlags) writePolicy(rec *record.Recording, missing string) error {
 	p, err := policy.FromRecording(rec, policy.Run{ID: "1", Purpose: policy.PurposeLearn})
 	if err != nil {
 		return err
 	}
-	p.Notes = append(p.Notes, startMissing)
+	if missing != "" {
+		p.Notes = append(p.Notes, missing)
+	}
 	data, err := p.Encode()
 	if err != nil {
 		return err

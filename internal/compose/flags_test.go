@@ -69,7 +69,7 @@ func TestNetworksAndCommands(t *testing.T) {
 		"services: {a: {image: i, command: x 'y z'}}":                                                                                            "--network=name=p_default,alias=a i x y z",
 		"services: {a: {image: i, entrypoint: [e, f], command: [x]}}":                                                                            "--network=name=p_default,alias=a --entrypoint=e i f x",
 		"services: {a: {image: i, network_mode: 'service:b'}, b: {image: i}}":                                                                    "--network=container:p-b-1 i",
-		"services: {a: {image: i, pid: 'service:b', network_mode: host}, b: {image: i, container_name: cc}}":                                      "--pid=container:cc --network=host i",
+		"services: {a: {image: i, pid: 'service:b', network_mode: host}, b: {image: i, container_name: cc}}":                                     "--pid=container:cc --network=host i",
 		"services: {a: {image: i, networks: {x: {aliases: [y]}, w: {priority: 9, ipv4_address: 10.1.1.9}}}}\nnetworks: {x: {}, w: {name: real}}": "--network=name=real,alias=a,ip=10.1.1.9 --network=name=p_x,alias=a,alias=y i",
 	} {
 		got, err := argsOf(t, text)

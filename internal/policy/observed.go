@@ -57,6 +57,9 @@ func (p *Policy) addSyscalls(rec *record.Recording, run string) {
 	for _, name := range base {
 		p.addSyscall(Syscall{Name: name, Status: Base})
 	}
+	for _, name := range rec.Assumed {
+		p.addSyscall(Syscall{Name: name, Status: Base, Comment: "assumed: it could not be recorded"})
+	}
 	if slices.ContainsFunc(rec.Syscalls, func(c record.Syscall) bool { return c.ABI == "x86" && c.Count > 0 }) {
 		p.addSyscall(Syscall{Name: "sigreturn", Status: Base, ABIs: []string{"x86"}})
 	}

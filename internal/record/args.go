@@ -68,3 +68,17 @@ func (t *argTable) add(slot uint32, call syscalls.Call, abi syscalls.Arch, args 
 		t.places++
 	}
 }
+
+// WatchedArgs are the arguments of a call whose values are recorded, as bits: those
+// that lie in registers and say what the call does.
+func WatchedArgs(abi syscalls.Arch, name string) uint8 {
+	if abi == syscalls.I386 && name == "mmap" {
+		return 0 // in memory
+	}
+	for _, w := range watchedArgs {
+		if w.name == name && w.args != argMemory {
+			return w.args
+		}
+	}
+	return 0
+}

@@ -19,7 +19,10 @@ type Recording struct {
 	// Capabilities has only some that were refused.
 	DenialsOnly bool `json:",omitempty"`
 	// Syscalls are sorted by ABI and number.
-	Syscalls     []Syscall
+	Syscalls []Syscall
+	// Assumed are names of calls that could not be recorded, and that programs
+	// need all the same.
+	Assumed      []string `json:",omitempty"`
 	Capabilities []Capability
 	Denials      []Denial
 	// IOUring: io_uring was used, whose operations no seccomp filter sees.

@@ -1,0 +1,172 @@
+package notified
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/seccomp/notify"
+	"github.com/brig-run/brig/seccomp/syscalls"
+)
+
+// abis are those that this machine's kernel may run, the native one first.
+func abis() []syscalls.Arch {
+	if runtime.GOARCH == "arm64" {
+		return []syscalls.Arch{syscalls.AARCH64, syscalls.ARM}
+	}
+	return []syscalls.Arch{syscalls.X86_64, syscalls.I386, syscalls.X32}
+}
+
+// assumed are calls that are let through unseen. If a signal comes before a
+// notification is received, the kernel ends the call with EINTR unless the signal's
+// handler has SA_RESTART (seccomp_unotify(2), "Interaction with SA_RESTART signal
+// handlers"). Most programs cope with that where they wait or open, and none where
+// they allocate memory, make processes or handle signals. These are calls that
+// hardly a program does without.
+func assumed() []string {
+	return []string{
+		"brk", "clone", "clone3", "exit", "exit_group", "fork", "futex", "mmap", "mmap2", "mprotect", "mremap", "munmap",
+		"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "set_robust_list", "set_tid_address", "sigaltstack", "sigreturn", "vfork",
+	}
+}
+
+// maxValues is how many values of an argument are kept, as many as package record
+// keeps.
+const maxValues = 16
+
+// key is a system call of an ABI.
+type key struct {
+	arch syscalls.Arch
+	nr   uint32
+}
+
+// call is what is known of one.
+type call struct {
+	record.Syscall
+	watched uint8 // arguments whose values are kept, as bits
+	wide    uint8 // those of 64 bits
+}
+
+// counter counts calls. It is used by one goroutine at a time.
+type counter struct {
+	start   time.Time
+	started bool // the execve of the program is over
+	calls   map[key]*call
+	unknown uint64 // calls of an ABI without a table
+}
+
+func newCounter() *counter {
+	return &counter{start: time.Now(), calls: map[key]*call{}}
+}
+
+// handle counts a call and lets it go on.
+func (c *counter) handle(r *notify.Request) error {
+	if !c.started {
+		c.started = true // the start's own execve, which no filter of the command's would see
+		return r.Continue()
+	}
+	k, ok := keyOf(r)
+	if !ok {
+		c.unknown++
+		return r.Continue()
+	}
+	one := c.calls[k]
+	if one == nil {
+		one = c.first(k, r)
+		c.calls[k] = one
+	}
+	one.Count++
+	one.Startup++
+	if one.watched != 0 {
+		one.keep(r.Args)
+	}
+	return r.Continue()
+}
+
+func keyOf(r *notify.Request) (key, bool) {
+	for _, a := range abis() {
+		if a.Audit() == r.Arch && r.Nr&a.Bit() == a.Bit() && (a != syscalls.X86_64 || r.Nr&syscalls.X32.Bit() == 0) {
+			return key{a, r.Nr}, true
+		}
+	}
+	return key{}, false
+}
+
+// first makes the entry of a call that is new, while its caller waits.
+func (c *counter) first(k key, r *notify.Request) *call {
+	one := &call{}
+	one.ABI, one.Nr = k.arch.Short(), k.nr
+	one.Name, _ = syscalls.Name(k.arch, k.nr)
+	one.FirstPID, one.FirstAfter = r.PID, time.Since(c.start)
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", r.PID)); err == nil {
+		one.FirstProgram = strings.TrimSuffix(string(comm), "\n")
+	}
+	if s, ok := syscalls.Find(one.Name); ok {
+		one.watched = record.WatchedArgs(k.arch, one.Name)
+		for i := range 6 {
+			if one.watched&(1<<i) == 0 {
+				continue
+			}
+			one.Args = append(one.Args, record.ArgValues{Index: uint8(i)})
+			if s.Width(k.arch, i) == 64 {
+				one.wide |= 1 << i
+			}
+		}
+	}
+	return one
+}
+
+// keep notes the values of the arguments, as wide as the kernel reads them.
+func (c *call) keep(args [6]uint64) {
+	for i := range c.Args {
+		a := &c.Args[i]
+		v := args[a.Index]
+		if c.wide&(1<<a.Index) == 0 {
+			v = uint64(uint32(v))
+		}
+		at, found := slices.BinarySearch(a.Values, v)
+		switch {
+		case found:
+		case len(a.Values) == maxValues:
+			a.More = true
+		default:
+			a.Values = slices.Insert(a.Values, at, v)
+		}
+	}
+}
+
+// recording is what was counted, in the form of package record.
+func (c *counter) recording() *record.Recording {
+	rec := &record.Recording{Version: 1, Machine: runtime.GOARCH, Started: c.start, Ended: time.Now(), Complete: true}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		rec.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	for _, name := range assumed() {
+		if call, ok := syscalls.Find(name); ok {
+			if _, ok := call.Number(abis()[0]); ok {
+				rec.Assumed = append(rec.Assumed, name)
+			}
+		}
+	}
+	rec.Notes = []string{"recorded without privileges: which capabilities were asked for, and what was denied, is not seen; no program gained privileges by being executed",
+		"memory, processes and signal handlers are handled by calls that were not recorded and are assumed: " + strings.Join(rec.Assumed, " ")}
+	if c.unknown > 0 {
+		rec.Complete, rec.Lost = false, map[string]uint64{"calls of an ABI that no table has": c.unknown}
+	}
+	for _, one := range c.calls {
+		rec.IOUring = rec.IOUring || one.Name == "io_uring_setup"
+		rec.Syscalls = append(rec.Syscalls, one.Syscall)
+	}
+	slices.SortFunc(rec.Syscalls, func(a, b record.Syscall) int {
+		return cmp.Or(cmp.Compare(a.ABI, b.ABI), cmp.Compare(a.Nr, b.Nr))
+	})
+	return rec
+}
