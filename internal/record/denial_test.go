@@ -565,5 +565,3 @@ func checkDenials(t *testing.T, rec *Recording, want *Denial) {
 		t.Errorf("denied:\n%+v, want\n%+v", got, *want)
 	}
 }
-
-func recorderModes() map[string]func() error { return nil }
