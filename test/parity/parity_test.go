@@ -42,6 +42,17 @@ func startPeer(t *testing.T) *peer {
 	return p
 }
 
+func (p *peer) load(t *testing.T, image *harness.Image) {
+	t.Helper()
+	var archive bytes.Buffer
+	if err := image.Write(&archive); err != nil {
+		t.Fatal(err)
+	}
+	if res := p.run(archive.Bytes(), "load", "-q"); res.Code != 0 {
+		t.Fatalf("podman load: %s", res.Stderr)
+	}
+}
+
 func (p *peer) run(in []byte, args ...string) harness.Result {
 	// Podman's runtime refuses hybrid cgroups: it sees those of v1 alone.
 	const hide = `[ -z "$(cat /sys/fs/cgroup/unified/cgroup.controllers 2>/dev/null)" ] || umount /sys/fs/cgroup/unified
@@ -202,13 +213,7 @@ func TestParity(t *testing.T) {
 		if err := root.Load(image); err != nil {
 			t.Fatal(err)
 		}
-		var archive bytes.Buffer
-		if err := image.Write(&archive); err != nil {
-			t.Fatal(err)
-		}
-		if res := podman.run(archive.Bytes(), "load", "-q"); res.Code != 0 {
-			t.Fatalf("podman load: %s", res.Stderr)
-		}
+		podman.load(t, image)
 	}
 	if res := podman.run(nil, expandForPodman(expand(`RUN --rm busybox true`, dir))...); res.Code != 0 {
 		t.Skipf("podman cannot run a container on this machine: %s", res.Stderr)
