@@ -83,13 +83,6 @@ func refuse(c *conn, err error) {
 // noTag in a failure says that its text is all there is to say.
 const noTag = 0xffffffff
 
-type stepError struct {
-	tag   uint32
-	errno syscall.Errno
-}
-
-func (e *stepError) Error() string { return "start failed: " + e.errno.Error() }
-
 // run starts the container and serves it. It returns an error if there is no
 // container; then the caller cleans up.
 func (m *container) run(c *conn, fds []int) error {
@@ -147,7 +140,7 @@ func (m *container) run(c *conn, fds []int) error {
 		m.clients[first] = struct{}{}
 	}
 	go m.serve(first)
-	pid, err := spawn(p, clone, func(pid int) {
+	pid, err := p.Spawn(clone, func(pid int) {
 		m.mu.Lock()
 		m.pid = pid
 		if m.abandoned {
@@ -155,7 +148,7 @@ func (m *container) run(c *conn, fds []int) error {
 		}
 		m.mu.Unlock()
 		m.started(pid)
-	})
+	}, nil)
 	closeAll(used)
 	if err != nil {
 		return err
@@ -217,42 +210,6 @@ func pipe() (r, w int, err error) {
 		return 0, 0, os.NewSyscallError("pipe2", err)
 	}
 	return p[0], p[1], nil
-}
-
-// spawn clones the child and waits for its execve. If that does not come the
-// child is reaped here and the error says which step failed.
-func spawn(p *inside.Program, clone inside.Clone, cloned func(pid int)) (int, error) {
-	doneR, doneW, err := pipe()
-	if err != nil {
-		return 0, err
-	}
-	p.SetReg(inside.RegDone, uint64(doneW))
-	pid, err := p.Start(clone)
-	syscall.Close(doneW)
-	defer syscall.Close(doneR)
-	if err != nil {
-		return 0, err
-	}
-	cloned(pid)
-	var b [1]byte
-	for {
-		if _, err := syscall.Read(doneR, b[:]); err != syscall.EINTR {
-			break
-		}
-	}
-	if tag, errno, failed := p.Failure(); failed {
-		waitFor(pid)
-		return 0, &stepError{tag, errno}
-	}
-	return pid, nil
-}
-
-func waitFor(pid int) (ws syscall.WaitStatus) {
-	for {
-		if _, err := syscall.Wait4(pid, &ws, 0, nil); err != syscall.EINTR {
-			return ws
-		}
-	}
 }
 
 // started records that the container runs. That is done while the child still
@@ -535,8 +492,8 @@ func btoi(b bool) int {
 
 func sendFailure(c *conn, err error) {
 	tag, errno, text := uint32(noTag), uint32(0), err.Error()
-	if s, ok := err.(*stepError); ok {
-		tag, errno, text = s.tag, uint32(s.errno), ""
+	if s, ok := err.(*inside.StepError); ok {
+		tag, errno, text = s.Tag, uint32(s.Errno), ""
 	}
 	c.send(append([]byte{msgFailed}, append(u32(tag, errno), text...)...))
 }
@@ -553,11 +510,11 @@ func (m *container) execSpawn(c *conn, p *inside.Program, clone inside.Clone) in
 		return 0
 	}
 	locked := true
-	pid, err := spawn(p, clone, func(pid int) {
+	pid, err := p.Spawn(clone, func(pid int) {
 		m.execs[pid] = x // before the lock goes, so that reap finds it
 		m.mu.Unlock()
 		locked = false
-	})
+	}, nil)
 	if locked {
 		m.mu.Unlock()
 	}

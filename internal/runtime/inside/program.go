@@ -65,6 +65,8 @@ const (
 	FailIf                         // fail with errno Arg[2] if Arg[0] == Arg[1]
 	Stage                          // publish progress Arg[0] for the parent
 	Store32                        // write Arg[1] as 32 bits to the address Arg[0]
+	Fork                           // go on in a sibling made with the CLONE_NEW* flags Arg[0]; its ID goes to RegChild
+	Hold                           // wait for Release, in memory alone; fail with errno Arg[2] if it never comes
 )
 
 // Registers that the parent presets with its own descriptors.
@@ -72,7 +74,8 @@ const (
 	RegStdin  = iota // becomes descriptor 0
 	RegStdout        // becomes descriptor 1
 	RegStderr        // becomes descriptor 2
-	RegDone          // write end, close-on-exec: its end of file tells of the execve
+	RegDone          // the child's end of the line to its parent, close-on-exec: its end of file tells of the execve
+	RegChild         // set by Fork: process ID of the sibling, as its parent sees it
 	regFirst         // first that NewReg gives
 )
 
@@ -95,6 +98,8 @@ type header struct {
 	failPC  uint32
 	stage   uint32
 	retries uint32
+	release uint32 // written by the parent: ends Hold
+	_       uint32
 
 	regs [Registers]uint64
 }

@@ -3,6 +3,7 @@ package inside
 import (
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -80,7 +81,10 @@ func (p *Program) Failure() (tag uint32, errno syscall.Errno, ok bool) {
 }
 
 // Progress is the last Stage that the child passed.
-func (p *Program) Progress() uint32 { return p.header().stage }
+func (p *Program) Progress() uint32 { return atomic.LoadUint32(&p.header().stage) }
+
+// Release ends the child's Hold.
+func (p *Program) Release() { atomic.StoreUint32(&p.header().release, 1) }
 
 // Unmap releases the mapping. The child keeps its own until execve.
 func (p *Program) Unmap() {
@@ -95,6 +99,7 @@ type Clone struct {
 	Flags    uintptr // CLONE_NEW* flags, clone(2)
 	PIDNS    int     // descriptor of a PID namespace that the child joins, or -1
 	CgroupFD int     // cgroup v2 directory for CLONE_INTO_CGROUP, or -1
+	Forks    bool    // the program has a Fork, so the child will be replaced by its sibling
 }
 
 // cloneArgs is struct clone_args of clone3(2), up to cgroup (88 bytes).
@@ -246,13 +251,50 @@ func pseudo(h *header, op *Op, pc *int64) (uintptr, syscall.Errno) {
 			return 0, syscall.Errno(op.Arg[2])
 		}
 	case Stage:
-		h.stage = uint32(a)
+		atomic.StoreUint32(&h.stage, uint32(a))
 	case Store32:
 		*(*uint32)(at(a)) = uint32(b)
+	case Fork:
+		return 0, fork(h, a)
+	case Hold:
+		return 0, hold(h, syscall.Errno(op.Arg[2]))
 	default:
 		return 0, syscall.ENOSYS
 	}
 	return 0, 0
+}
+
+// fork makes a sibling, a child of the parent (CLONE_PARENT), which goes on with
+// the program, and ends this process. What a process has given its children by
+// unshare or setns (PID and time namespaces), or may give them only once it is
+// in a user namespace, the sibling gets.
+//
+//go:nosplit
+//go:norace
+func fork(h *header, flags uintptr) syscall.Errno {
+	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, flags|syscall.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
+	if e != 0 || pid == 0 {
+		return e
+	}
+	h.regs[RegChild] = uint64(pid)
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
+// hold spins until the parent calls Release. It is for the moment after a
+// filter was loaded, when no system call may be made; the parent answers at
+// once, and the bound, some seconds, is for one that was killed.
+//
+//go:nosplit
+//go:norace
+func hold(h *header, late syscall.Errno) syscall.Errno {
+	for range uint64(1) << 34 {
+		if atomic.LoadUint32(&h.release) != 0 {
+			return 0
+		}
+	}
+	return late
 }
 
 // again says whether a system call is to be repeated. With all signals blocked
