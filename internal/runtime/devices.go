@@ -160,7 +160,7 @@ func (p *planner) console() {
 	}
 	p.What("open the terminal")
 	slave := p.NewReg()
-	p.Call(unix.SYS_IOCTL, inside.R(p.pass(p.cfg.Terminal.Master)), inside.V(unix.TIOCGPTPEER), inside.V(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)).To(slave)
+	p.Call(unix.SYS_IOCTL, inside.R(p.terminalMaster()), inside.V(unix.TIOCGPTPEER), inside.V(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)).To(slave)
 	for r := uint8(inside.RegStdin); r <= inside.RegStderr; r++ {
 		p.Pseudo(inside.Set, inside.R(slave)).To(r)
 	}
@@ -169,6 +169,21 @@ func (p *planner) console() {
 	console := p.NewReg()
 	p.target("/dev/console", true, console)
 	p.moveTo(p.tmp2, console)
+}
+
+// terminalMaster gives the register of the terminal's master. In a user
+// namespace the terminal belongs to the container's own devpts, and the parent
+// takes the master from the waiting child.
+func (p *planner) terminalMaster() uint8 {
+	if p.cfg.Terminal.Master != nil {
+		return p.pass(p.cfg.Terminal.Master)
+	}
+	master := p.NewReg()
+	p.open(p.root, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, inRoot|unix.RESOLVE_NO_SYMLINKS, master)
+	p.Call(unix.SYS_IOCTL, inside.R(master), inside.V(unix.TIOCSPTLCK), p.Bytes(make([]byte, 4)))
+	p.plan.TerminalReg = master
+	p.Ask(inside.AskTerminal)
+	return master
 }
 
 func sortedKeys[V any](m map[string]V) []string {

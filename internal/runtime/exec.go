@@ -21,13 +21,14 @@ type ExecConfig struct {
 	Filter     *Filter
 	Cgroups    CgroupLayout
 	OwnStreams [3]bool
+	KeepFiles  int // as in Config
 }
 
 // NewExec plans a process that joins a running container. The caller makes
 // sure that PID is still the process it means after NewExec has returned: the
 // plan holds it by descriptor.
 func NewExec(cfg ExecConfig) (*Plan, error) {
-	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams}, nil)
+	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles}, nil)
 	fd, err := unix.PidfdOpen(cfg.PID, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", cfg.PID, err)
@@ -65,6 +66,9 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	}
 	p.What("join the container's namespaces")
 	p.Call(unix.SYS_SETNS, inside.R(reg), inside.V(flags))
+	if flags&unix.CLONE_NEWUSER != 0 {
+		p.becomeRoot()
+	}
 	return p.process(cfg.Process, false)
 }
 

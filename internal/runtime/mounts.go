@@ -46,7 +46,10 @@ func (p *planner) rootfs() error {
 	if err != nil {
 		return err
 	}
-	p.pivot()
+	p.mountRoot()
+	if !p.cfg.Hooks {
+		p.enterRoot()
+	}
 	for i, m := range mounts {
 		if err := p.mount(m, opts[i], trees[i]); err != nil {
 			return fmt.Errorf("spec: mounts[%d]: %w", i, err)
@@ -56,6 +59,11 @@ func (p *planner) rootfs() error {
 		return err
 	}
 	p.console()
+	if p.cfg.Hooks {
+		p.What("wait for the hooks")
+		p.Ask(inside.AskHooks)
+		p.enterRoot()
+	}
 	p.sysctls()
 	writable := p.keepWritable()
 	p.readonlyPaths()
@@ -100,22 +108,32 @@ func (p *planner) setattr(tree uint8, set, clr, propagation uint64, recursive bo
 	p.Call(unix.SYS_MOUNT_SETATTR, inside.R(tree), p.Str(""), inside.V(flags), attr, inside.V(32))
 }
 
-// pivot moves into the new root and detaches the host's tree. What follows can
-// reach the host only through descriptors that were opened before.
-func (p *planner) pivot() {
+// mountRoot mounts the new root over MountPoint and keeps it open. From here on
+// everything in it is reached through that descriptor.
+func (p *planner) mountRoot() {
 	p.What("mount the root file system on " + p.cfg.MountPoint)
 	root := p.pass(p.cfg.Root)
 	p.Call(unix.SYS_MOVE_MOUNT, inside.R(root), p.Str(""), inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
-	p.What("change into the root file system")
 	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/"), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.old)
-	p.Call(unix.SYS_CHDIR, p.Str(p.cfg.MountPoint))
-	p.Call(unix.SYS_PIVOT_ROOT, p.Str("."), p.Str("."))
-	p.What("detach the host's file systems")
-	p.Call(unix.SYS_FCHDIR, inside.R(p.old))
-	p.Call(unix.SYS_UMOUNT2, p.Str("."), inside.V(unix.MNT_DETACH))
+	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.root)
+}
+
+// enterRoot makes the new root the child's and detaches the host's tree. What
+// follows can reach the host only through descriptors that were opened before.
+func (p *planner) enterRoot() {
+	p.What("change into the root file system")
+	p.Call(unix.SYS_FCHDIR, inside.R(p.root))
+	if p.cfg.NoPivot {
+		p.Call(unix.SYS_MOVE_MOUNT, inside.R(p.root), p.Str(""), inside.V(atCWD), p.Str("/"), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		p.Call(unix.SYS_CHROOT, p.Str("."))
+	} else {
+		p.Call(unix.SYS_PIVOT_ROOT, p.Str("."), p.Str("."))
+		p.What("detach the host's file systems")
+		p.Call(unix.SYS_FCHDIR, inside.R(p.old))
+		p.Call(unix.SYS_UMOUNT2, p.Str("."), inside.V(unix.MNT_DETACH))
+	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.old))
 	p.Call(unix.SYS_CHDIR, p.Str("/"))
-	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/"), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.root)
 }
 
 // mount mounts one entry of the spec at its destination.
@@ -144,7 +162,7 @@ func (p *planner) mount(m specs.Mount, o mountOptions, tree uint8) error {
 	switch {
 	case m.Type == "proc":
 		p.mountProc(o)
-	case m.Type == "devpts" && p.cfg.Terminal != nil:
+	case m.Type == "devpts" && p.cfg.Terminal != nil && p.cfg.Terminal.Mount != nil:
 		p.moveTo(p.pass(p.cfg.Terminal.Mount), p.tmp2)
 	default:
 		p.mountFS(m, o)

@@ -42,7 +42,13 @@ func (p *planner) process(proc *specs.Process, first bool) error {
 	}
 	p.Call(unix.SYS_UMASK, inside.V(umask))
 	p.identity(proc, sets)
+	if p.cfg.Ready {
+		p.findProgram(proc)
+		p.What("wait to be let go")
+		p.Ask(inside.AskReady)
+	}
 	p.signals()
+	p.gate()
 	p.filter()
 	p.execve(proc)
 	return nil
@@ -104,7 +110,7 @@ func rlimit(name string) (int, bool) {
 // keyring gives the container a session keyring of its own, so that it cannot
 // see the keys of whoever started it. A kernel without keys has none to see.
 func (p *planner) keyring(first bool) {
-	if !first {
+	if !first || p.cfg.NoKeyring {
 		return
 	}
 	p.What("make a session keyring")
@@ -112,24 +118,31 @@ func (p *planner) keyring(first bool) {
 }
 
 // streams puts the standard streams in place and closes everything else but
-// the descriptor whose closing tells of the execve. From here on no descriptor
-// of the host is left (CVE-2024-21626).
+// what the program inherits, the line to the parent and the gate. From here on
+// no descriptor of the host is left (CVE-2024-21626).
 func (p *planner) streams(proc *specs.Process) {
 	p.What("set up the standard streams")
-	// The three may have each other's numbers: lift them out of the way first.
-	for r := uint8(inside.RegStdin); r <= inside.RegStderr; r++ {
-		p.Call(unix.SYS_FCNTL, inside.R(r), inside.V(unix.F_DUPFD_CLOEXEC), inside.V(10)).To(r)
+	keep := 3 + p.cfg.KeepFiles
+	// They may have each other's numbers: lift them out of the way first.
+	lift := []uint8{inside.RegStdin, inside.RegStdout, inside.RegStderr, inside.RegDone}
+	if p.cfg.Gate != nil {
+		p.gateReg = p.pass(p.cfg.Gate)
+		lift = append(lift, p.gateReg)
 	}
-	p.Call(unix.SYS_FCNTL, inside.R(inside.RegDone), inside.V(unix.F_DUPFD_CLOEXEC), inside.V(10)).To(inside.RegDone)
+	for _, r := range lift {
+		p.Call(unix.SYS_FCNTL, inside.R(r), inside.V(unix.F_DUPFD_CLOEXEC), inside.V(keep+7)).To(r)
+	}
 	for r := uint8(inside.RegStdin); r <= inside.RegStderr; r++ {
 		p.Call(unix.SYS_DUP3, inside.R(r), inside.V(int(r)), inside.V(0))
-		if proc.User.UID != 0 {
+		if proc.User.UID != 0 || p.hasUserns() {
 			// So that /dev/stdout can be opened by name; files of the host keep their owner.
 			p.ownPipe(int(r), proc)
 		}
 	}
-	p.Call(unix.SYS_DUP3, inside.R(inside.RegDone), inside.V(3), inside.V(unix.O_CLOEXEC))
-	p.Call(unix.SYS_CLOSE_RANGE, inside.V(4), inside.V(uint32(0xffffffff)), inside.V(0))
+	for i, r := range lift[3:] {
+		p.Call(unix.SYS_DUP3, inside.R(r), inside.V(keep+i), inside.V(unix.O_CLOEXEC)).To(r)
+	}
+	p.Call(unix.SYS_CLOSE_RANGE, inside.V(keep+len(lift)-3), inside.V(uint32(0xffffffff)), inside.V(0))
 	if proc.Terminal {
 		p.What("make the terminal the controlling one")
 		p.Call(unix.SYS_IOCTL, inside.V(0), inside.V(unix.TIOCSCTTY), inside.V(0))
@@ -247,6 +260,19 @@ func (p *planner) signals() {
 	p.Call(unix.SYS_PRCTL, inside.V(unix.PR_SET_PDEATHSIG), inside.V(0), inside.V(0), inside.V(0), inside.V(0))
 }
 
+// gate waits for the word to go on, when the parent has gone.
+func (p *planner) gate() {
+	if p.cfg.Gate == nil {
+		return
+	}
+	p.What("wait to be started")
+	p.Call(unix.SYS_CLOSE, inside.R(inside.RegDone))
+	// The connection stays open until the execve closes it, which tells the
+	// other side of that.
+	p.Call(unix.SYS_ACCEPT4, inside.R(p.gateReg), inside.V(0), inside.V(0), inside.V(unix.SOCK_CLOEXEC))
+	p.Pseudo(inside.Stage, inside.V(StageStarted))
+}
+
 func (p *planner) filter() {
 	f := p.cfg.Filter
 	if f == nil {
@@ -256,7 +282,42 @@ func (p *planner) filter() {
 	insns := p.Bytes(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f.Program))), 8*len(f.Program)))
 	prog := p.Words(uint64(len(f.Program)), p.Offset(insns)) // struct sock_fprog
 	p.Relocate(prog, 8)
-	p.Call(unix.SYS_SECCOMP, inside.V(unix.SECCOMP_SET_MODE_FILTER), inside.V(f.Flags), prog)
+	flags := f.Flags
+	if f.Listener {
+		flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
+	load := p.Call(unix.SYS_SECCOMP, inside.V(unix.SECCOMP_SET_MODE_FILTER), inside.V(flags), prog)
+	if f.Listener {
+		p.plan.ListenerReg = p.NewReg()
+		load.To(p.plan.ListenerReg)
+		p.Pseudo(inside.Stage, inside.V(StageListener))
+		p.What("wait until the seccomp agent has the listener")
+		p.Pseudo(inside.Hold, inside.V(0), inside.V(0), inside.V(int(unix.ETIMEDOUT)))
+	}
+}
+
+// findProgram looks for the user's program as execve will, so that a container
+// that waits for its start is one that can start.
+func (p *planner) findProgram(proc *specs.Process) {
+	p.What(fmt.Sprintf("exec %q", proc.Args[0]))
+	p.plan.execTag = uint32(len(p.Tags) - 1)
+	name := proc.Args[0]
+	if strings.Contains(name, "/") {
+		p.Call(unix.SYS_FACCESSAT2, inside.V(atCWD), p.Str(name), inside.V(unix.X_OK), inside.V(unix.AT_EACCESS))
+		return
+	}
+	denied := p.NewReg()
+	p.Pseudo(inside.Set, inside.V(0)).To(denied)
+	var found []inside.Step
+	for _, dir := range pathList(proc.Env) {
+		p.Call(unix.SYS_FACCESSAT2, inside.V(atCWD), p.Str(path.Join(dir, name)), inside.V(unix.X_OK), inside.V(unix.AT_EACCESS)).
+			On(uint16(unix.ENOENT), 2).On(uint16(unix.ENOTDIR), 2).On(uint16(unix.EACCES), 1)
+		found = append(found, p.Pseudo(inside.Jump))
+		p.Pseudo(inside.Set, inside.V(1)).To(denied)
+	}
+	p.Pseudo(inside.FailIf, inside.R(denied), inside.V(1), inside.V(int(unix.EACCES)))
+	p.Pseudo(inside.FailIf, inside.V(0), inside.V(0), inside.V(int(unix.ENOENT)))
+	p.Land(found...)
 }
 
 // execve tries the command as the shell would: a name without a slash in each

@@ -24,6 +24,9 @@ import (
 type Filter struct {
 	Flags   uint              // SECCOMP_FILTER_FLAG_*, seccomp(2)
 	Program []unix.SockFilter // at most 4096 instructions
+	// Listener asks for the filter's notification descriptor: the child holds
+	// at StageListener until the parent has taken it.
+	Listener bool
 }
 
 // Config is everything that a plan is made of.
@@ -51,9 +54,35 @@ type Config struct {
 	// a file of the host, such as /dev/null.
 	OwnStreams [3]bool
 	// Terminal is the master side of the container's terminal, with the devpts
-	// mount that it belongs to; nil without one.
+	// mount that it belongs to; nil without one. In a user namespace both are
+	// made inside, Terminal is empty, and the child asks inside.AskTerminal.
 	Terminal *Terminal
+
+	// Setup makes the child ask inside.AskSetup when it is in its namespaces and
+	// nothing is mounted yet.
+	Setup bool
+	// Hooks makes the child ask inside.AskHooks after the mounts and before it
+	// changes its root: until then all is mounted below MountPoint.
+	Hooks bool
+	// Ready makes the child ask inside.AskReady before the user's program.
+	Ready bool
+	// Gate is a listening socket: the child hangs up on its parent and waits
+	// there for a connection before it executes the user's program.
+	Gate *os.File
+	// KeepFiles is how many descriptors from 3 on the program inherits.
+	KeepFiles int
+	// NoPivot moves the root over the old one instead of exchanging them, for a
+	// root in memory, which the kernel does not let go.
+	NoPivot bool
+	// NoKeyring leaves the program the caller's session keyring.
+	NoKeyring bool
 }
+
+// Stages that a start publishes, inside.Program.Progress.
+const (
+	StageStarted  = 1 // past the gate
+	StageListener = 2 // the filter is loaded and its listener's number is in ListenerReg; the child holds
+)
 
 // Plan is a start, ready to be performed by a monitor.
 type Plan struct {
@@ -62,6 +91,10 @@ type Plan struct {
 	Files   []PassedFile // descriptors that the program's registers expect
 	Flags   uintptr      // CLONE_NEW* flags
 	PIDNS   *os.File     // PID namespace to join, or nil
+	Forks   bool         // for inside.Clone
+
+	ListenerReg uint8 // at StageListener
+	TerminalReg uint8 // at inside.AskTerminal
 
 	execTag uint32
 }
@@ -128,6 +161,7 @@ type planner struct {
 	tmp     uint8   // scratch descriptors
 	tmp2    uint8
 	old     uint8 // the host's root
+	gateReg uint8 // Config.Gate, from streams on
 	how     map[how]inside.Arg
 }
 
@@ -170,6 +204,10 @@ func (p *planner) container() error {
 	if err := p.namespaces(); err != nil {
 		return err
 	}
+	if p.cfg.Setup {
+		p.What("wait for what is done from outside")
+		p.Ask(inside.AskSetup)
+	}
 	p.cgroupNamespace()
 	p.names()
 	p.loopback()
@@ -186,10 +224,15 @@ func (p *planner) container() error {
 // namespaces that it is about to join (CVE-2016-9962), and leader of a session.
 func (p *planner) prologue() {
 	p.What("prepare the container's first process")
+	p.leader()
+	p.Call(unix.SYS_UMASK, inside.V(0))
+}
+
+// leader does what a fork or a change of IDs undoes.
+func (p *planner) leader() {
 	p.Call(unix.SYS_PRCTL, inside.V(unix.PR_SET_PDEATHSIG), inside.V(int(unix.SIGKILL)), inside.V(0), inside.V(0), inside.V(0))
 	p.Call(unix.SYS_PRCTL, inside.V(unix.PR_SET_DUMPABLE), inside.V(0), inside.V(0), inside.V(0), inside.V(0))
-	p.Call(unix.SYS_SETSID)
-	p.Call(unix.SYS_UMASK, inside.V(0))
+	p.Call(unix.SYS_SETSID).On(uint16(unix.EPERM), 0) // is one already
 }
 
 // names sets host and domain name in the container's own UTS namespace.
