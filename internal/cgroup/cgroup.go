@@ -1,7 +1,8 @@
 // Package cgroup makes a container's cgroups and limits, on v1, v2 and hybrid
-// hosts. The work is done by github.com/opencontainers/cgroups; this package
-// owns the translation from the runtime-spec and the answer to "which
-// directories are the container's". It knows no containers: only a path and
+// hosts, by itself or through systemd. The work is done by
+// github.com/opencontainers/cgroups; this package owns the translation from the
+// runtime-spec, the answer to "which directories are the container's", and what
+// is done with all processes in them. It knows no containers: only a path and
 // resources.
 package cgroup
 
@@ -10,15 +11,19 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	_ "github.com/opencontainers/cgroups/devices" // sets the device rules' implementation
 	devices "github.com/opencontainers/cgroups/devices/config"
 	"github.com/opencontainers/cgroups/fs"
 	"github.com/opencontainers/cgroups/fs2"
+	"github.com/opencontainers/cgroups/systemd"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/runtime"
 )
@@ -28,13 +33,34 @@ const Root = "/sys/fs/cgroup"
 
 // Group is the cgroup of one container: a directory in every hierarchy.
 type Group struct {
-	path   string
+	path   string // as the user knows it, for errors
+	config *cgroups.Cgroup
 	mgr    cgroups.Manager
+	// foreign: the path is another's choice (linux.cgroupsPath), so what is
+	// there already is looked at first.
+	foreign bool
+	// defaults are device rules that come after those of the spec.
+	defaults []*devices.Rule
+
 	Layout runtime.CgroupLayout
 	// Dirs are the directories to join and to remove at the end.
 	Dirs []string
 	// Warnings name the limits that this kernel cannot hold.
 	Warnings []string
+}
+
+// Options say how a runtime was asked to treat cgroups.
+type Options struct {
+	// Systemd lets systemd make the cgroup, as a transient scope; it then
+	// exists only once Start was called with a process.
+	Systemd bool
+	// Rootless goes on without a cgroup if it cannot be made and nothing is to
+	// be limited.
+	Rootless bool
+	// OwnerUID is the host's ID of the user that may administer the cgroup, for
+	// a container with its own user namespace and a writable cgroup mount. Only
+	// systemd's driver on v2 heeds it, as in runc.
+	OwnerUID *int
 }
 
 // Mode is "v1", "v2" or "hybrid".
@@ -51,38 +77,161 @@ func Mode() string {
 // New plans the cgroup at path (as "/brig/ID", below the root of each
 // hierarchy). It makes nothing yet.
 func New(cgroupPath string) (*Group, error) {
-	g := &Group{path: cgroupPath}
-	config := &cgroups.Cgroup{Path: cgroupPath, Resources: &cgroups.Resources{}}
-	var err error
-	if cgroups.IsCgroup2UnifiedMode() {
-		g.mgr, err = fs2.NewManager(config, filepath.Join(Root, cgroupPath))
-	} else {
-		g.mgr, err = fs.NewManager(config, nil)
-	}
-	if err != nil {
+	g := &Group{path: cgroupPath, config: &cgroups.Cgroup{Path: cgroupPath, Resources: &cgroups.Resources{}}}
+	if err := g.manage(nil); err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", cgroupPath, err)
 	}
-	g.layout()
 	return g, nil
 }
 
-// Make makes the directories. On error nothing is left.
+// ForSpec plans the cgroup of a runtime-spec (config-linux.md, Control groups)
+// for the container id. It makes nothing yet. linux.cgroupsPath has runc's
+// meanings: absolute is below the root of each hierarchy; relative, or empty for
+// id itself, is below the caller's own cgroup (on v2, below that one's parent,
+// because a cgroup with processes cannot have others that are limited); with
+// systemd it is slice:prefix:name. What linux.resources asks of this host in
+// vain is an error here already, as far as can be known.
+func ForSpec(spec *specs.Spec, id string, o Options) (*Group, error) {
+	g, err := planned(spec, id, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Systemd && !systemd.IsRunningSystemd() {
+		return nil, errors.New("systemd is to make the cgroup, but does not run on this host")
+	}
+	return g, nil
+}
+
+func planned(spec *specs.Spec, id string, o Options) (*Group, error) {
+	if spec.Linux == nil {
+		spec = &specs.Spec{Annotations: spec.Annotations, Linux: &specs.Linux{}}
+	}
+	g := &Group{foreign: true, defaults: defaultDevices(spec.Linux.Devices)}
+	var err error
+	if g.config, err = place(spec, id, o); err != nil {
+		return nil, err
+	}
+	if g.path = spec.Linux.CgroupsPath; g.path == "" {
+		g.path = id
+	}
+	if g.config.Resources, err = g.resources(spec.Linux.Resources); err == nil {
+		err = g.manage(nil)
+	}
+	if err == nil {
+		err = g.supported(g.config.Resources)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", g.path, err)
+	}
+	return g, nil
+}
+
+// Load gives the group back whose Dirs were recorded when it was planned, with
+// the same options. It serves what is done after a start, also after one that
+// was killed in the middle: directories may be missing.
+func Load(dirs []string, o Options) (*Group, error) {
+	g := &Group{config: recorded(dirs, o), foreign: true}
+	if g.path = "of no directories"; len(dirs) > 0 {
+		g.path = dirs[0]
+	}
+	if err := g.manage(pathsOf(dirs)); err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", g.path, err)
+	}
+	return g, nil
+}
+
+// manage chooses the implementation, and learns the directories from it unless
+// they are known.
+func (g *Group) manage(paths map[string]string) error {
+	var err error
+	unified := cgroups.IsCgroup2UnifiedMode()
+	switch {
+	case paths != nil && len(paths) == 0: // no cgroup was ever made
+		g.mgr, err = fs.NewManager(g.config, paths)
+	case unified && g.config.Systemd:
+		g.mgr, err = systemd.NewUnifiedManager(g.config, paths[""])
+	case unified && paths == nil && filepath.IsAbs(g.config.Path):
+		g.mgr, err = fs2.NewManager(g.config, filepath.Join(Root, g.config.Path))
+	case unified:
+		g.mgr, err = fs2.NewManager(g.config, paths[""])
+	case g.config.Systemd:
+		g.mgr, err = systemd.NewLegacyManager(g.config, paths)
+	default:
+		g.mgr, err = fs.NewManager(g.config, paths)
+	}
+	if err == nil {
+		g.layout()
+	}
+	return err
+}
+
+// Make makes the directories. On error nothing is left. With systemd's driver
+// it only looks whether the place is free: Start makes the cgroup.
 func (g *Group) Make() error {
-	if err := g.mgr.Apply(-1); err != nil {
-		g.Remove()
-		return fmt.Errorf("create cgroup %s: %w", g.path, err)
+	if g.foreign {
+		if err := g.free(); err != nil {
+			return fmt.Errorf("cgroup %s: %w", g.path, err)
+		}
+	}
+	if g.config.Systemd {
+		return nil
+	}
+	return g.apply(-1)
+}
+
+// Start makes the cgroup with systemd's driver, around a process that has not
+// begun its work: systemd wants one to start a scope with. It does nothing
+// otherwise.
+func (g *Group) Start(pid int) error {
+	if !g.config.Systemd {
+		return nil
+	}
+	return g.apply(pid)
+}
+
+func (g *Group) apply(pid int) error {
+	err := g.mgr.Apply(pid)
+	if errors.Is(err, cgroups.ErrRootless) {
+		g.warn("no permission to make a cgroup: the container runs without")
+		if g.Layout.Unified {
+			g.Dirs = nil
+		} else {
+			g.layout() // some hierarchies may be open to this user
+		}
+		return nil
+	}
+	if err != nil {
+		g.mgr.Destroy()
+		return fmt.Errorf("create cgroup %s: %w", g.path, named(err))
 	}
 	return nil
 }
 
-// Limit sets the limits of a cgroup that Make made.
+// free makes sure that the cgroup has no processes and is not frozen, which
+// would be limits and a state that another made (as runc since 1.1).
+func (g *Group) free() error {
+	pids, err := g.Pids()
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return fmt.Errorf("container's cgroup is not empty: %d process(es) found", len(pids))
+	}
+	frozen, err := g.Frozen()
+	if err == nil && frozen {
+		err = errors.New("container's cgroup unexpectedly frozen")
+	}
+	return err
+}
+
+// Limit sets the limits of a cgroup that Make, or with systemd Start, made.
 func (g *Group) Limit(r *specs.LinuxResources) error {
 	res, err := g.resources(r)
-	if err == nil && len(res.Unified) > 0 && !g.Layout.Unified {
-		err = cgroups.ErrV1NoUnified
+	if err == nil {
+		err = g.supported(res)
 	}
 	if err == nil {
-		err = g.mgr.Set(res)
+		err = named(g.mgr.Set(res))
 	}
 	if err != nil {
 		return fmt.Errorf("set the limits of cgroup %s: %w", g.path, err)
@@ -90,22 +239,50 @@ func (g *Group) Limit(r *specs.LinuxResources) error {
 	return nil
 }
 
-// Remove removes the directories. The cgroup must be empty.
-func (g *Group) Remove() error { return g.mgr.Destroy() }
+// Remove removes the directories with all below them. The cgroup must be empty
+// of processes; those that are about to end are waited for, up to a second.
+func (g *Group) Remove() error {
+	for _, dir := range g.Dirs {
+		if filepath.Dir(dir) == Root || dir == Root {
+			return fmt.Errorf("remove cgroup %s: is the root of a hierarchy", dir)
+		}
+	}
+	if err := g.Wait(time.Second); err != nil {
+		return fmt.Errorf("remove %w", err)
+	}
+	if err := g.mgr.Destroy(); err != nil {
+		return fmt.Errorf("remove cgroup %s: %w", g.path, err)
+	}
+	return nil
+}
+
+// Exists says whether any of the directories is there.
+func (g *Group) Exists() bool {
+	return slices.ContainsFunc(g.Dirs, cgroups.PathExists)
+}
 
 // Open opens the cgroup's directory of v2, alone or of a hybrid host, for
-// CLONE_INTO_CGROUP; nil if there is no v2.
+// CLONE_INTO_CGROUP; nil if there is no v2, or if systemd has not made the
+// cgroup yet.
 func (g *Group) Open() (*os.File, error) {
-	if dir := g.UnifiedDir(); dir != "" {
-		return os.Open(dir)
+	dir := g.UnifiedDir()
+	if dir == "" {
+		return nil, nil
 	}
-	return nil, nil
+	f, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
+	if errors.Is(err, os.ErrNotExist) && g.config.Systemd {
+		return nil, nil
+	}
+	return f, err
 }
 
 // UnifiedDir is the cgroup's directory of v2, alone or of a hybrid host; "" if
 // there is none.
 func (g *Group) UnifiedDir() string {
 	if g.Layout.Unified {
+		if len(g.Dirs) == 0 {
+			return ""
+		}
 		return g.Dirs[0]
 	}
 	for _, h := range g.Layout.Hierarchies {
@@ -116,10 +293,16 @@ func (g *Group) UnifiedDir() string {
 	return ""
 }
 
+func (g *Group) warn(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(g.Warnings, w) {
+		g.Warnings = append(g.Warnings, w)
+	}
+}
+
 // layout sorts the manager's paths by hierarchy: several controllers may share
 // one, as in /sys/fs/cgroup/cpu,cpuacct.
 func (g *Group) layout() {
-	g.Layout.Unified = cgroups.IsCgroup2UnifiedMode()
+	g.Layout, g.Dirs = runtime.CgroupLayout{Unified: cgroups.IsCgroup2UnifiedMode()}, nil
 	byDir := map[string]*runtime.Hierarchy{}
 	for controller, p := range g.mgr.GetPaths() {
 		if p == "" {
@@ -156,109 +339,6 @@ func hierarchyDir(p string) string {
 	rel := strings.TrimPrefix(p, Root+"/")
 	dir, _, _ := strings.Cut(rel, "/")
 	return dir
-}
-
-// resources translates the spec's limits.
-func (g *Group) resources(r *specs.LinuxResources) (*cgroups.Resources, error) {
-	out := &cgroups.Resources{}
-	if r == nil {
-		r = &specs.LinuxResources{}
-	}
-	rules := r.Devices
-	if len(rules) == 0 { // without rules the cgroup restricts nothing
-		rules = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
-	}
-	if err := deviceRules(out, rules); err != nil {
-		return nil, err
-	}
-	g.memory(out, r.Memory)
-	if c := r.CPU; c != nil {
-		set(&out.CpuShares, c.Shares)
-		set(&out.CpuQuota, c.Quota)
-		set(&out.CpuPeriod, c.Period)
-		set(&out.CpuRtRuntime, c.RealtimeRuntime)
-		set(&out.CpuRtPeriod, c.RealtimePeriod)
-		out.CpuBurst, out.CPUIdle = c.Burst, c.Idle
-		out.CpusetCpus, out.CpusetMems = c.Cpus, c.Mems
-		if out.CpuShares != 0 {
-			out.CpuWeight = cgroups.ConvertCPUSharesToCgroupV2Value(out.CpuShares)
-		}
-	}
-	if r.Pids != nil {
-		out.PidsLimit = r.Pids.Limit
-	}
-	if b := r.BlockIO; b != nil && b.Weight != nil {
-		out.BlkioWeight = *b.Weight
-	}
-	for _, h := range r.HugepageLimits {
-		out.HugetlbLimit = append(out.HugetlbLimit, &cgroups.HugepageLimit{Pagesize: h.Pagesize, Limit: h.Limit})
-	}
-	if len(r.Unified) > 0 {
-		out.Unified = r.Unified
-	}
-	return out, nil
-}
-
-func set[T any](dst *T, src *T) {
-	if src != nil {
-		*dst = *src
-	}
-}
-
-func (g *Group) memory(out *cgroups.Resources, m *specs.LinuxMemory) {
-	if m == nil {
-		return
-	}
-	set(&out.Memory, m.Limit)
-	set(&out.MemoryReservation, m.Reservation)
-	set(&out.MemorySwap, m.Swap)
-	out.MemorySwappiness = m.Swappiness
-	set(&out.OomKillDisable, m.DisableOOMKiller)
-	if out.MemorySwap != 0 && !swapLimits() {
-		g.Warnings = append(g.Warnings, "this kernel cannot limit swap: memory is limited without it")
-		out.MemorySwap = 0
-	}
-}
-
-// swapLimits says whether the kernel accounts swap per cgroup.
-func swapLimits() bool {
-	if cgroups.IsCgroup2UnifiedMode() {
-		_, err := os.Stat("/proc/swaps")
-		return err == nil
-	}
-	_, err := os.Stat(Root + "/memory/memory.memsw.limit_in_bytes")
-	return err == nil
-}
-
-// deviceRules puts the spec's device rules in order; the last match counts.
-func deviceRules(out *cgroups.Resources, rules []specs.LinuxDeviceCgroup) error {
-	for i, r := range rules {
-		rule := &devices.Rule{Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard,
-			Permissions: devices.Permissions(r.Access), Allow: r.Allow}
-		switch r.Type {
-		case "", "a":
-		case "c", "b":
-			rule.Type = devices.Type(r.Type[0])
-		default:
-			return fmt.Errorf("spec: linux.resources.devices[%d].type: %q: want a, b or c", i, r.Type)
-		}
-		set(&rule.Major, r.Major)
-		set(&rule.Minor, r.Minor)
-		if r.Access == "" || strings.Trim(r.Access, "rwm") != "" {
-			return fmt.Errorf("spec: linux.resources.devices[%d].access: %q: want letters of rwm", i, r.Access)
-		}
-		out.Devices = append(out.Devices, rule)
-	}
-	return nil
-}
-
-// Procs lists the processes in a cgroup directory and the ones below it.
-func Procs(dir string) ([]int, error) {
-	pids, err := cgroups.GetAllPids(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return pids, err
 }
 
 // Existing lists the directories that a cgroup path has on this host now.
