@@ -1,6 +1,9 @@
 package runtime
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -54,55 +57,79 @@ func (p *planner) cgroupNamespace() {
 
 // cloneCgroups takes the container's cgroup directories from the host's tree,
 // for a container that shares the host's cgroup namespace.
-func (p *planner) cloneCgroups() {
-	if p.has(specs.CgroupNamespace) || p.cfg.Cgroups.Unified {
-		return
+func (p *planner) cloneCgroups() error {
+	if p.has(specs.CgroupNamespace) || !slices.ContainsFunc(p.spec.Mounts, isCgroup) {
+		return nil
 	}
-	for _, m := range p.spec.Mounts {
-		if !isCgroup(m) {
+	hierarchies := p.cfg.Cgroups.Hierarchies
+	if p.cfg.Cgroups.Unified {
+		if !p.hasUserns() {
+			return nil // it can be mounted
+		}
+		hierarchies = []Hierarchy{{Path: "/sys/fs/cgroup"}}
+	}
+	for _, h := range hierarchies {
+		if p.hasUserns() {
+			tree, err := cloneHere(h.Path, p.cfg.Cgroups.Unified)
+			if err != nil {
+				return fmt.Errorf("open cgroup %s: %w", h.Path, err)
+			}
+			p.cgroups = append(p.cgroups, p.pass(tree))
 			continue
 		}
-		for _, h := range p.cfg.Cgroups.Hierarchies {
-			p.What("open cgroup " + h.Path)
-			r := p.NewReg()
-			p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(h.Path), inside.V(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(r)
-			p.cgroups = append(p.cgroups, r)
-		}
-		return
+		p.What("open cgroup " + h.Path)
+		r := p.NewReg()
+		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(h.Path), inside.V(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(r)
+		p.cgroups = append(p.cgroups, r)
 	}
+	return nil
 }
 
-func (p *planner) mountCgroup(m specs.Mount, o mountOptions, dst string) {
-	p.What("mount cgroups on " + dst)
-	p.target(dst, false, p.tmp2)
-	p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))
+func (p *planner) mountCgroup(m *mountPlan) {
+	p.What("mount cgroups on " + m.dst)
+	p.target(m.dst, false, p.tmp2)
 	if p.cfg.Cgroups.Unified {
-		p.Call(unix.SYS_MOUNT, p.Str("cgroup"), p.Str("."), p.Str("cgroup2"), inside.V(o.flags), inside.V(0))
+		p.mountUnified(m)
 		return
 	}
+	p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	p.Call(unix.SYS_MOUNT, p.Str("tmpfs"), p.Str("."), p.Str("tmpfs"), inside.V(flags), p.Str("mode=755"))
-	p.open(p.root, dst, openPath, inRoot, p.tmp2)
+	p.open(p.root, m.dst, openPath, strictly, p.tmp2)
 	for i, h := range p.cfg.Cgroups.Hierarchies {
 		p.What("mount cgroup hierarchy " + h.Dir)
-		p.hierarchy(i, h, o)
+		p.hierarchy(i, h, &m.o)
 		for _, l := range h.Links {
 			p.Call(unix.SYS_SYMLINKAT, p.Str(h.Dir), inside.R(p.tmp2), p.Str(l))
 		}
 	}
-	if o.attrSet&unix.MOUNT_ATTR_RDONLY != 0 {
+	if m.o.attrs()&unix.MOUNT_ATTR_RDONLY != 0 {
 		p.setattr(p.tmp2, unix.MOUNT_ATTR_RDONLY, 0, 0, false)
 	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
+	p.setPropagation(m)
+}
+
+// mountUnified mounts cgroup2 on the directory in tmp2.
+func (p *planner) mountUnified(m *mountPlan) {
+	if len(p.cgroups) > 0 {
+		p.setattr(p.cgroups[0], m.o.attrs()&^attrAtime, 0, 0, true)
+		p.moveTo(p.cgroups[0], p.tmp2)
+	} else {
+		p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))
+		p.Call(unix.SYS_MOUNT, p.Str("cgroup"), p.Str("."), p.Str("cgroup2"), inside.V(m.o.flags()), p.data(m))
+	}
+	p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
+	p.setPropagation(m)
 }
 
 // hierarchy mounts one hierarchy in the directory in tmp2, a tmpfs that nothing
 // but this program has touched.
-func (p *planner) hierarchy(i int, h Hierarchy, o mountOptions) {
+func (p *planner) hierarchy(i int, h Hierarchy, o *mountOptions) {
 	p.Call(unix.SYS_MKDIRAT, inside.R(p.tmp2), p.Str(h.Dir), inside.V(0o755))
 	p.open(p.tmp2, h.Dir, openPath, ownProc, p.tmp)
 	if len(p.cgroups) > 0 {
-		p.setattr(p.cgroups[i], o.attrSet, o.attrClr, 0, false)
+		p.setattr(p.cgroups[i], o.attrs()&^attrAtime, 0, 0, false)
 		p.moveTo(p.cgroups[i], p.tmp)
 	} else {
 		data := inside.V(0)
@@ -110,7 +137,7 @@ func (p *planner) hierarchy(i int, h Hierarchy, o mountOptions) {
 			data = p.Str(h.Data)
 		}
 		p.Call(unix.SYS_FCHDIR, inside.R(p.tmp))
-		p.Call(unix.SYS_MOUNT, p.Str(h.Type), p.Str("."), p.Str(h.Type), inside.V(o.flags), data)
+		p.Call(unix.SYS_MOUNT, p.Str(h.Type), p.Str("."), p.Str(h.Type), inside.V(o.flags()), data)
 	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
 }

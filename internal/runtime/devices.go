@@ -13,35 +13,111 @@ import (
 	"github.com/brig-run/brig/internal/runtime/inside"
 )
 
-// devices makes the device nodes and the links in /dev. A /dev that the user
+// node is a device of the container.
+type node struct {
+	specs.LinuxDevice
+	path string
+	tree uint8 // a clone of the host's node, where the child may not make one
+}
+
+// ownDev says whether the container's /dev is to be filled: one that the user
 // bound from elsewhere is left as it is, as runc does.
-func (p *planner) devices() error {
+func (p *planner) ownDev() bool {
 	for _, m := range p.spec.Mounts {
-		if path.Clean(m.Destination) == "/dev" && parseMountOptions(m.Options).bind {
-			return nil
+		o := parseMountOptions(m.Options)
+		if path.Clean("/"+m.Destination) == "/dev" && isBind(m, &o) {
+			return false
 		}
+	}
+	return true
+}
+
+// deviceSources lists the nodes to make: the spec's, then the default ones that
+// it does not name. A child in a user namespace may not make devices, so it
+// gets the host's, which must be what the spec says they are.
+func (p *planner) deviceSources() ([]node, error) {
+	if !p.ownDev() {
+		return nil, nil
+	}
+	var nodes []node
+	named := map[string]bool{"/dev/ptmx": true} // that is always a link
+	for i, d := range p.spec.Linux.Devices {
+		n := node{LinuxDevice: d, path: path.Clean("/" + d.Path)}
+		if named[n.path] {
+			continue
+		}
+		if err := p.deviceSource(&n); err != nil {
+			return nil, fmt.Errorf("spec: linux.devices[%d]: %w", i, err)
+		}
+		named[n.path] = true
+		nodes = append(nodes, n)
+	}
+	for _, d := range DefaultDevices() {
+		n := node{LinuxDevice: d, path: d.Path}
+		if named[n.path] {
+			continue
+		}
+		if err := p.deviceSource(&n); err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes, nil
+}
+
+func (p *planner) deviceSource(n *node) error {
+	kind, err := deviceKind(n.Type)
+	if err != nil || !p.hasUserns() || kind == unix.S_IFIFO {
+		return err
+	}
+	tree, err := cloneHere(n.path, false)
+	if err != nil {
+		return fmt.Errorf("device %s: a container with a user namespace gets the host's: %w", n.path, err)
+	}
+	n.tree = p.pass(tree)
+	var st unix.Stat_t
+	if err := unix.Fstat(int(tree.Fd()), &st); err != nil {
+		return fmt.Errorf("device %s: %w", n.path, err)
+	}
+	if st.Mode&unix.S_IFMT != kind || st.Rdev != unix.Mkdev(uint32(n.Major), uint32(n.Minor)) {
+		return fmt.Errorf("device %s: a container with a user namespace gets the host's, and that is not %s %d:%d", n.path, n.Type, n.Major, n.Minor)
+	}
+	return nil
+}
+
+func deviceKind(t string) (uint32, error) {
+	switch t {
+	case "c", "u":
+		return unix.S_IFCHR, nil
+	case "b":
+		return unix.S_IFBLK, nil
+	case "p":
+		return unix.S_IFIFO, nil
+	}
+	return 0, fmt.Errorf("type %q: want c, u, b or p", t)
+}
+
+// devices makes the device nodes and the links in /dev.
+func (p *planner) devices(nodes []node) {
+	if !p.ownDev() {
+		return
 	}
 	p.What("make device nodes in /dev")
 	dev := p.NewReg()
-	p.target("/dev", false, dev)
-	for i, d := range p.spec.Linux.Devices {
-		if err := p.device(dev, d); err != nil {
-			return fmt.Errorf("spec: linux.devices[%d]: %w", i, err)
-		}
-	}
-	for _, d := range DefaultDevices() { // after the spec's, which win
-		if err := p.device(dev, d); err != nil {
-			return err
-		}
+	devPath := p.view.resolve("/dev")
+	p.target(devPath, false, dev)
+	for i := range nodes {
+		p.device(dev, devPath, &nodes[i])
 	}
 	p.What("make links in /dev")
+	p.Call(unix.SYS_UNLINKAT, inside.R(dev), p.Str("ptmx"), inside.V(0)).On(inside.AnyErrno, 0) // an image's own
 	for _, l := range [][2]string{
 		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
 		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},
 	} {
 		p.Call(unix.SYS_SYMLINKAT, p.Str(l[0]), inside.R(dev), p.Str(l[1])).On(uint16(unix.EEXIST), 0)
 	}
-	return nil
+	p.Call(unix.SYS_CLOSE, inside.R(dev))
 }
 
 // DefaultDevices are the nodes that every Linux container has, runtime-spec
@@ -57,38 +133,37 @@ func DefaultDevices() []specs.LinuxDevice {
 	}
 }
 
-func (p *planner) device(dev uint8, d specs.LinuxDevice) error {
-	mode := uint32(0o666)
-	if d.FileMode != nil {
-		mode = uint32(d.FileMode.Perm())
+// device makes one node, in the directory dev if that is where it belongs. What
+// is there already stays.
+func (p *planner) device(dev uint8, devPath string, n *node) {
+	p.What("make device " + n.path)
+	name := path.Join(p.view.resolve(path.Dir(n.path)), path.Base(n.path))
+	if n.tree != 0 {
+		p.target(name, true, p.tmp2)
+		p.moveTo(n.tree, p.tmp2)
+		p.Call(unix.SYS_CLOSE, inside.R(n.tree))
+		p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
+		return
 	}
-	switch d.Type {
-	case "c", "u":
-		mode |= unix.S_IFCHR
-	case "b":
-		mode |= unix.S_IFBLK
-	case "p":
-		mode |= unix.S_IFIFO
-	default:
-		return fmt.Errorf("type %q: want c, u, b or p", d.Type)
-	}
-	name := path.Clean("/" + d.Path)
-	p.What("make device " + name)
 	dir := dev
-	if parent := path.Dir(name); parent != "/dev" {
+	if parent := path.Dir(name); parent != devPath {
 		dir = p.tmp2
 		p.target(parent, false, dir)
 	}
-	base := p.Str(path.Base(name))
-	done := p.Call(unix.SYS_MKNODAT, inside.R(dir), base, inside.V(mode), inside.V(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).Later(uint16(unix.EEXIST))
-	if d.UID != nil || d.GID != nil {
-		p.Call(unix.SYS_FCHOWNAT, inside.R(dir), base, inside.V(orZero(d.UID)), inside.V(orZero(d.GID)), inside.V(unix.AT_SYMLINK_NOFOLLOW))
+	kind, _ := deviceKind(n.Type)
+	mode := uint32(0o666)
+	if n.FileMode != nil {
+		mode = uint32(*n.FileMode) & 0o7777
 	}
-	p.Land(done)
+	base := p.Str(path.Base(name))
+	there := p.Call(unix.SYS_MKNODAT, inside.R(dir), base, inside.V(mode|kind), inside.V(unix.Mkdev(uint32(n.Major), uint32(n.Minor)))).Later(uint16(unix.EEXIST))
+	if n.UID != nil || n.GID != nil {
+		p.Call(unix.SYS_FCHOWNAT, inside.R(dir), base, inside.V(orZero(n.UID)), inside.V(orZero(n.GID)), inside.V(unix.AT_SYMLINK_NOFOLLOW))
+	}
+	p.Land(there)
 	if dir == p.tmp2 {
 		p.Call(unix.SYS_CLOSE, inside.R(dir))
 	}
-	return nil
 }
 
 func orZero(id *uint32) uint32 {
@@ -145,7 +220,7 @@ func detached(fstype string, o mountOptions) (*os.File, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.attrSet))
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.attrs()))
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,101 +19,296 @@ const (
 	atCWD     = unix.AT_FDCWD
 )
 
+// mountPlan is one entry of the spec's mounts, thought through.
+type mountPlan struct {
+	specs.Mount
+	o        mountOptions
+	dst      string     // in the container, without links
+	bind     *bindMount // nil for a file system
+	tree     uint8      // a detached mount made here: a tmpfs with content
+	fallback uint8      // clone of the host's mount, where the kernel may refuse a new one
+}
+
 // rootfs plans the mount namespace: take what is needed of the host, move into
 // the new root, let go of the host, then mount everything else within.
 func (p *planner) rootfs() error {
-	mounts := p.spec.Mounts
-	opts := make([]mountOptions, len(mounts))
-	trees := make([]uint8, len(mounts)) // bind sources, cloned before the pivot
-	for i, m := range mounts {
-		opts[i] = parseMountOptions(m.Options)
-	}
-	// A tree that shall stay shared with the host must be cloned before the
-	// namespace leaves the host's peer groups.
-	for i := range mounts {
-		if opts[i].bind && opts[i].propagation == unix.MS_SHARED {
-			trees[i] = p.cloneTree(mounts[i], opts[i])
-		}
-	}
-	p.What("leave the host's mount propagation")
-	p.Call(unix.SYS_MOUNT, inside.V(0), p.Str("/"), inside.V(0), inside.V(unix.MS_REC|unix.MS_SLAVE), inside.V(0))
-	for i := range mounts {
-		if opts[i].bind && opts[i].propagation != unix.MS_SHARED {
-			trees[i] = p.cloneTree(mounts[i], opts[i])
-		}
-	}
-	p.cloneCgroups()
-	nulls, err := p.maskSources()
+	defer p.closeAll()
+	mounts, err := p.planMounts()
 	if err != nil {
 		return err
 	}
-	p.mountRoot()
+	root, err := rootPropagation(p.spec.Linux.RootfsPropagation)
+	if err != nil {
+		return err
+	}
+	// A tree that shall stay shared with the host must be cloned before the
+	// namespace leaves the host's peer groups.
+	p.cloneTrees(mounts, true)
+	p.What("leave the host's mount propagation")
+	p.Call(unix.SYS_MOUNT, inside.V(0), p.Str("/"), inside.V(0), inside.V(unix.MS_REC|root.host), inside.V(0))
+	p.cloneTrees(mounts, false)
+	if err := p.cloneCgroups(); err != nil {
+		return err
+	}
+	masks, err := p.maskSources()
+	if err != nil {
+		return err
+	}
+	nodes, err := p.deviceSources()
+	if err != nil {
+		return err
+	}
+	p.mountRoot(root)
 	if !p.cfg.Hooks {
 		p.enterRoot()
 	}
-	for i, m := range mounts {
-		if err := p.mount(m, opts[i], trees[i]); err != nil {
+	for i := range mounts {
+		if err := p.mount(&mounts[i]); err != nil {
 			return fmt.Errorf("spec: mounts[%d]: %w", i, err)
 		}
 	}
-	if err := p.devices(); err != nil {
-		return err
-	}
+	p.devices(nodes)
 	p.console()
 	if p.cfg.Hooks {
 		p.What("wait for the hooks")
 		p.Ask(inside.AskHooks)
 		p.enterRoot()
 	}
+	p.readonlyMounts(mounts)
 	p.sysctls()
 	writable := p.keepWritable()
+	p.maskPaths(masks)
 	p.readonlyPaths()
 	p.restoreWritable(writable)
-	p.maskPaths(nulls)
 	p.makeCwd()
-	p.sealRoot()
+	p.sealRoot(root)
 	return nil
 }
 
-// cloneTree clones the source of a bind mount while the host's paths are
-// there, and gives the detached copy its attributes.
-func (p *planner) cloneTree(m specs.Mount, o mountOptions) uint8 {
-	p.What("open bind source " + m.Source)
-	var tree uint8
-	if f := p.cfg.Trees[m.Source]; f != nil {
-		tree = p.pass(f)
-	} else {
-		tree = p.NewReg()
-		flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
-		if o.rbind {
-			flags |= unix.AT_RECURSIVE
+// planMounts finds out all that the mounts need, while the host is at hand.
+func (p *planner) planMounts() ([]mountPlan, error) {
+	p.view = newView(p.cfg.Root)
+	mounts := make([]mountPlan, len(p.spec.Mounts))
+	for i, m := range p.spec.Mounts {
+		mounts[i] = mountPlan{Mount: m, o: parseMountOptions(m.Options)}
+		if err := p.planMount(&mounts[i]); err != nil {
+			return nil, fmt.Errorf("spec: mounts[%d]: %w", i, err)
 		}
-		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(m.Source), inside.V(flags)).To(tree)
 	}
-	if o.propagation != 0 && o.propagation != unix.MS_SHARED {
-		p.setattr(tree, 0, 0, o.propagation, o.propRec)
-	}
-	if o.attrSet|o.attrClr != 0 {
-		p.setattr(tree, o.attrSet, o.attrClr, 0, o.recursive)
-	}
-	return tree
+	return mounts, nil
 }
 
-// setattr emits mount_setattr(2) on the mount in register tree.
-func (p *planner) setattr(tree uint8, set, clr, propagation uint64, recursive bool) {
-	flags := emptyPath
-	if recursive {
-		flags |= unix.AT_RECURSIVE
+func (p *planner) planMount(m *mountPlan) error {
+	dst := path.Clean("/" + m.Destination)
+	if p.spec.Root != nil && path.IsAbs(p.spec.Root.Path) && p.spec.Root.Path != "/" {
+		if rel, ok := below(path.Clean(p.spec.Root.Path), dst); ok {
+			dst = rel // old callers name the host's path
+		}
 	}
-	attr := p.Words(set, clr, propagation, 0) // struct mount_attr
-	p.Call(unix.SYS_MOUNT_SETATTR, inside.R(tree), p.Str(""), inside.V(flags), attr, inside.V(32))
+	if isKernelFS(m.Type) && !isBind(m.Mount, &m.o) {
+		if err := p.ordinaryDirectory(m.Type, dst); err != nil {
+			return err
+		}
+	}
+	if m.dst = p.view.resolve(dst); m.dst == "/" {
+		return fmt.Errorf("destination %q: cannot mount over the root file system", m.Destination)
+	}
+	source := ""
+	switch {
+	case m.o.remount:
+	case isCgroup(m.Mount):
+	case isBind(m.Mount, &m.o):
+		if err := bindData(&m.o); err != nil {
+			return err
+		}
+		b, err := p.bindSource(m.Mount, &m.o)
+		if err != nil {
+			return err
+		}
+		m.bind = b
+		if source = b.source; b.within {
+			source = ""
+		}
+	case wantsIDMap(m.Mount, &m.o):
+		return fmt.Errorf("only a bind mount can have IDs of its own (idmap, uidMappings, gidMappings), not one of type %s", m.Type)
+	case m.Type == "tmpfs":
+		if err := p.planTmpfs(m); err != nil {
+			return err
+		}
+	default:
+		m.fallback = p.fallbackTree(m.Type)
+	}
+	if err := p.mayCover(m); err != nil {
+		return err
+	}
+	if m.tree == 0 {
+		p.view.add(m.dst, source, nil)
+	}
+	return nil
+}
+
+// bindData: the kernel ignores data of a bind mount, so it is refused.
+func bindData(o *mountOptions) error {
+	if len(o.data) > 0 {
+		return fmt.Errorf("options %q: not known, and a bind mount has no options of a file system", strings.Join(o.data, ","))
+	}
+	return nil
+}
+
+func isKernelFS(fstype string) bool { return fstype == "proc" || fstype == "sysfs" }
+
+// ordinaryDirectory: proc and sysfs are mounted on a directory itself, never
+// where a link of the image leads (CVE-2019-19921, CVE-2023-27561).
+func (p *planner) ordinaryDirectory(fstype, dst string) error {
+	if _, err := p.view.readlink(dst); err == nil {
+		return fmt.Errorf("filesystem %q must be mounted on ordinary directory, and %s is a symbolic link", fstype, dst)
+	}
+	return nil
+}
+
+// procFiles may be covered by mounts, because lxcfs gives containers their own.
+var procFiles = [...]string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/slabinfo", "/proc/stat",
+	"/proc/swaps", "/proc/uptime", "/proc/sys/crypto/fips_enabled", "/proc/sys/kernel/ns_last_pid",
+}
+
+// mayCover refuses mounts over /proc: the start writes there what confines the
+// container, and must not be deceived (CVE-2019-16884, CVE-2025-52881).
+func (p *planner) mayCover(m *mountPlan) error {
+	rel, ok := below("/proc", m.dst)
+	switch {
+	case !ok || slices.Contains(procFiles[:], m.dst) || m.o.remount:
+		return nil
+	case rel != "/":
+		return fmt.Errorf("%q cannot be mounted because it is inside /proc", m.dst)
+	case m.bind == nil && m.Type == "proc", m.bind != nil && m.bind.proc:
+		return nil
+	}
+	return fmt.Errorf("%q cannot be mounted because it is not of type proc", m.dst)
+}
+
+// fallbackTree clones the host's own mount of a kernel file system, for a
+// container whose user namespace does not own what the file system shows: the
+// kernel then refuses a new one (with EPERM).
+func (p *planner) fallbackTree(fstype string) uint8 {
+	of := map[string]struct {
+		source string
+		ns     specs.LinuxNamespaceType
+	}{
+		"sysfs":  {"/sys", specs.NetworkNamespace},
+		"mqueue": {"/dev/mqueue", specs.IPCNamespace},
+		"proc":   {"/proc", specs.PIDNamespace},
+	}[fstype]
+	if of.source == "" || !p.hasUserns() || p.has(of.ns) || p.joins(of.ns) {
+		return 0
+	}
+	tree, err := cloneHere(of.source, true)
+	if err != nil {
+		return 0 // then the kernel's own answer will say why
+	}
+	if (attrOp{propagation: unix.MS_SLAVE, recursive: true}).apply(tree) != nil {
+		tree.Close()
+		return 0
+	}
+	return p.pass(tree)
+}
+
+// planTmpfs gives a tmpfs the mode of the directory below it, unless it has one
+// of its own, and with tmpcopyup its content, too.
+func (p *planner) planTmpfs(m *mountPlan) error {
+	if m.o.copyUp || !m.o.has("mode") {
+		f, err := p.view.open(m.dst)
+		if err != nil {
+			return nil // there is none yet
+		}
+		defer f.Close()
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return err
+		}
+		if !m.o.has("mode") && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			m.o.data = append([]string{fmt.Sprintf("mode=%04o", st.Mode&0o7777)}, m.o.data...)
+		}
+		if m.o.copyUp && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return p.copyUp(m, f)
+		}
+	}
+	return nil
+}
+
+// copyUp makes the tmpfs here, with a copy of the directory below it.
+func (p *planner) copyUp(m *mountPlan, lower *os.File) error {
+	o := m.o
+	o.set &^= unix.MS_RDONLY // until all is in it
+	o.recSet &^= unix.MOUNT_ATTR_RDONLY
+	tree, err := detached("tmpfs", o)
+	if err == nil {
+		if err = copyTree(lower, tree); err != nil {
+			tree.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("tmpcopyup: copy %s: %w", m.dst, err)
+	}
+	for _, pr := range o.propagation {
+		if err := (attrOp{propagation: pr.kind, recursive: pr.recursive}).apply(tree); err != nil {
+			tree.Close()
+			return fmt.Errorf("set the propagation of %s: %w", m.dst, err)
+		}
+	}
+	m.tree = p.pass(tree)
+	p.view.add(m.dst, "", tree)
+	return nil
+}
+
+// cloneTrees has the child clone the bind sources that were not cloned here:
+// those that share with the host, or the others.
+func (p *planner) cloneTrees(mounts []mountPlan, shared bool) {
+	for i := range mounts {
+		m := &mounts[i]
+		if b := m.bind; b != nil && !b.within && !b.cloned && m.o.shared() == shared {
+			p.clone(b, &m.o)
+		}
+	}
+}
+
+// rootChange is what linux.rootfsPropagation means: for the host's mounts as
+// the new namespace sees them, before they are cloned, for the root while the
+// container is made, and at the end.
+type rootChange struct {
+	host  uint64
+	below propagation   // of what is mounted below the root
+	top   uint64        // of the root itself: pivot_root refuses a shared one, and nothing may leak to the host
+	final []propagation // at the end
+}
+
+func rootPropagation(s string) (rootChange, error) {
+	c := rootChange{host: unix.MS_SLAVE, below: propagation{unix.MS_SLAVE, true}, top: unix.MS_PRIVATE}
+	if s == "" {
+		return c, nil
+	}
+	c.final = parseMountOptions([]string{s}).propagation
+	if len(c.final) == 0 {
+		return c, fmt.Errorf("spec: linux.rootfsPropagation: %q is not supported; it is one of shared, slave, private, unbindable, or one of these with an r before it", s)
+	}
+	switch pr := c.final[0]; pr.kind {
+	case unix.MS_SLAVE:
+		c.top = unix.MS_SLAVE
+	case unix.MS_PRIVATE:
+		if pr.recursive {
+			c.host, c.below.kind = unix.MS_PRIVATE, unix.MS_PRIVATE
+		}
+	}
+	return c, nil
 }
 
 // mountRoot mounts the new root over MountPoint and keeps it open. From here on
 // everything in it is reached through that descriptor.
-func (p *planner) mountRoot() {
+func (p *planner) mountRoot(c rootChange) {
 	p.What("mount the root file system on " + p.cfg.MountPoint)
 	root := p.pass(p.cfg.Root)
+	p.setattr(root, 0, 0, c.below.kind, true)
+	p.setattr(root, 0, 0, c.top, false)
 	p.Call(unix.SYS_MOVE_MOUNT, inside.R(root), p.Str(""), inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/"), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.old)
 	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.root)
@@ -137,45 +333,45 @@ func (p *planner) enterRoot() {
 }
 
 // mount mounts one entry of the spec at its destination.
-func (p *planner) mount(m specs.Mount, o mountOptions, tree uint8) error {
-	dst := path.Clean("/" + m.Destination)
-	if dst == "/" {
-		return fmt.Errorf("destination %q: cannot mount over the root file system", m.Destination)
-	}
-	if isCgroup(m) {
-		p.mountCgroup(m, o, dst)
-		return nil
-	}
-	p.What(fmt.Sprintf("mount %s on %s", orElse(m.Type, m.Source), dst))
-	if o.bind {
-		fi, err := p.statSource(m.Source)
-		if err != nil {
-			return fmt.Errorf("bind source: %w", err)
-		}
-		p.What(fmt.Sprintf("bind %s on %s", m.Source, dst))
-		p.target(dst, !fi.IsDir(), p.tmp2)
-		p.moveTo(tree, p.tmp2)
-		p.Call(unix.SYS_CLOSE, inside.R(tree))
-		return nil
-	}
-	p.target(dst, false, p.tmp2)
+func (p *planner) mount(m *mountPlan) error {
 	switch {
+	case m.o.remount:
+		p.remount(m)
+		return nil
+	case isCgroup(m.Mount):
+		p.mountCgroup(m)
+		return nil
+	case m.bind != nil:
+		p.What(fmt.Sprintf("bind %s on %s", m.Source, m.dst))
+		if m.bind.within {
+			p.cloneWithin(m.bind, &m.o)
+		}
+		p.target(m.dst, !m.bind.isDir, p.tmp2)
+		p.moveTo(m.bind.reg, p.tmp2)
+		if m.bind.proc && m.dst == "/proc" {
+			p.Pseudo(inside.Set, inside.R(m.bind.reg)).To(p.proc)
+			p.hasProc = true
+		} else {
+			p.Call(unix.SYS_CLOSE, inside.R(m.bind.reg))
+		}
+		p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
+		return nil
+	}
+	p.What(fmt.Sprintf("mount %s on %s", orElse(m.Type, m.Source), m.dst))
+	p.target(m.dst, false, p.tmp2)
+	switch {
+	case m.tree != 0:
+		p.moveTo(m.tree, p.tmp2)
+		p.Call(unix.SYS_CLOSE, inside.R(m.tree))
 	case m.Type == "proc":
-		p.mountProc(o)
-	case m.Type == "devpts" && p.cfg.Terminal != nil && p.cfg.Terminal.Mount != nil:
+		p.mountProc(m)
+	case m.Type == "devpts" && m.dst == "/dev/pts" && p.cfg.Terminal != nil && p.cfg.Terminal.Mount != nil:
 		p.moveTo(p.pass(p.cfg.Terminal.Mount), p.tmp2)
 	default:
-		p.mountFS(m, o)
+		p.mountFS(m)
 	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
 	return nil
-}
-
-func (p *planner) statSource(source string) (os.FileInfo, error) {
-	if f := p.cfg.Trees[source]; f != nil {
-		return f.Stat()
-	}
-	return os.Stat(source)
 }
 
 func orElse(a, b string) string {
@@ -191,49 +387,120 @@ func (p *planner) moveTo(tree, target uint8) {
 
 // mountFS mounts a file system on the directory in tmp2, by way of the current
 // directory: mount(2) takes no descriptor, and a path would be followed again.
-func (p *planner) mountFS(m specs.Mount, o mountOptions) {
-	data := inside.V(0)
-	if len(o.data) > 0 {
-		data = p.Str(strings.Join(o.data, ","))
+func (p *planner) mountFS(m *mountPlan) {
+	flags := m.o.flags()
+	if p.readonlyLate(m) {
+		flags &^= unix.MS_RDONLY
 	}
 	p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))
-	p.Call(unix.SYS_MOUNT, p.Str(orElse(m.Source, m.Type)), p.Str("."), p.Str(m.Type), inside.V(o.flags), data)
-	if o.propagation != 0 {
-		// The directory now lies below the mount: look it up again.
-		p.open(p.root, path.Clean("/"+m.Destination), openPath, inRoot, p.tmp)
-		p.setattr(p.tmp, 0, 0, o.propagation, o.propRec)
+	step := p.Call(unix.SYS_MOUNT, p.Str(orElse(m.Source, m.Type)), p.Str("."), p.Str(m.Type), inside.V(flags), p.data(m))
+	if m.fallback != 0 {
+		step.Later(uint16(unix.EPERM))
+		mounted := p.Pseudo(inside.Jump)
+		p.Land(step)
+		p.moveTo(m.fallback, p.tmp2)
+		p.setattr(m.fallback, m.o.attrs()&^attrAtime, 0, 0, true)
+		p.Land(mounted)
+	}
+	p.setPropagation(m)
+}
+
+func (p *planner) data(m *mountPlan) inside.Arg {
+	if len(m.o.data) == 0 {
+		return inside.V(0)
+	}
+	return p.Str(strings.Join(m.o.data, ","))
+}
+
+// setPropagation changes the mount at m's destination, which has to be looked
+// up again: the directory that it was mounted on lies below it.
+func (p *planner) setPropagation(m *mountPlan) {
+	if len(m.o.propagation) == 0 {
+		return
+	}
+	p.open(p.root, m.dst, openPath, strictly, p.tmp)
+	for _, pr := range m.o.propagation {
+		p.setattr(p.tmp, 0, 0, pr.kind, pr.recursive)
+	}
+	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
+}
+
+// remount changes what is mounted at the destination already: the file system
+// and the mount, or with bind the mount alone, mount(8).
+func (p *planner) remount(m *mountPlan) {
+	p.What("remount " + m.dst)
+	p.open(p.root, m.dst, openPath, strictly, p.tmp)
+	if isBind(m.Mount, &m.o) {
+		set, clr := m.o.bindAttrs()
+		p.setattr(p.tmp, set, clr, 0, false)
+	} else {
+		p.Call(unix.SYS_FCHDIR, inside.R(p.tmp))
+		p.Call(unix.SYS_MOUNT, inside.V(0), p.Str("."), inside.V(0), inside.V(m.o.flags()|unix.MS_REMOUNT), p.data(m))
+	}
+	if m.o.recSet|m.o.recClr != 0 {
+		p.setattr(p.tmp, m.o.recSet, m.o.recClr, 0, true)
+	}
+	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
+	p.setPropagation(m)
+}
+
+// readonlyLate says whether a mount becomes read-only only when the mount
+// points and device nodes in it are made.
+func (p *planner) readonlyLate(m *mountPlan) bool {
+	return m.o.flags()&unix.MS_RDONLY != 0 && !m.o.remount && m.bind == nil && (m.Type == "tmpfs" || m.dst == "/dev")
+}
+
+func (p *planner) readonlyMounts(mounts []mountPlan) {
+	for i := range mounts {
+		m := &mounts[i]
+		if !p.readonlyLate(m) {
+			continue
+		}
+		p.What("make " + m.dst + " read-only")
+		p.open(p.root, m.dst, openPath, strictly, p.tmp)
+		p.setattr(p.tmp, unix.MOUNT_ATTR_RDONLY, 0, 0, false)
 		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
 	}
 }
 
-// mountProc keeps the descriptor of the mount: all later access to /proc goes
-// through it, whatever else comes to lie over it.
-func (p *planner) mountProc(o mountOptions) {
+// mountProc keeps the descriptor of the mount on /proc: all later access to
+// /proc goes through it, whatever else comes to lie over it.
+func (p *planner) mountProc(m *mountPlan) {
+	mnt := p.proc
+	if m.dst != "/proc" {
+		mnt = p.NewReg()
+	}
 	p.Call(unix.SYS_FSOPEN, p.Str("proc"), inside.V(unix.FSOPEN_CLOEXEC)).To(p.tmp)
-	for _, kv := range o.data {
-		k, v, _ := strings.Cut(kv, "=")
-		p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_SET_STRING), p.Str(k), p.Str(v), inside.V(0))
+	p.fsconfig(p.tmp, m.o.data)
+	create := p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_CMD_CREATE), inside.V(0), inside.V(0), inside.V(0))
+	if m.fallback != 0 {
+		create.Later(uint16(unix.EPERM))
 	}
-	p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_CMD_CREATE), inside.V(0), inside.V(0), inside.V(0))
-	p.Call(unix.SYS_FSMOUNT, inside.R(p.tmp), inside.V(unix.FSMOUNT_CLOEXEC), inside.V(o.attrSet)).To(p.proc)
+	p.Call(unix.SYS_FSMOUNT, inside.R(p.tmp), inside.V(unix.FSMOUNT_CLOEXEC), inside.V(m.o.attrs())).To(mnt)
+	if m.fallback != 0 {
+		mounted := p.Pseudo(inside.Jump)
+		p.Land(create)
+		p.Pseudo(inside.Set, inside.R(m.fallback)).To(mnt)
+		p.setattr(mnt, m.o.attrs()&^attrAtime, 0, 0, true)
+		p.Land(mounted)
+	}
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
-	p.moveTo(p.proc, p.tmp2)
-	p.hasProc = true
-}
-
-// inProc splits a path below /proc.
-func (p *planner) inProc(name string) (rel string, ok bool) {
-	rel, ok = strings.CutPrefix(path.Clean("/"+name), "/proc/")
-	return rel, ok && p.hasProc
-}
-
-// openPathIn opens a path of the container for masking: below the container's
-// own /proc without any link or mount on the way, elsewhere within the root.
-func (p *planner) openPathIn(name string, dst uint8) inside.Step {
-	if rel, ok := p.inProc(name); ok {
-		return p.open(p.proc, rel, openPath, ownProc, dst)
+	for _, pr := range m.o.propagation {
+		p.setattr(mnt, 0, 0, pr.kind, pr.recursive)
 	}
-	return p.open(p.root, name, openPath, inRoot, dst)
+	p.moveTo(mnt, p.tmp2)
+	p.hasProc = p.hasProc || m.dst == "/proc"
+}
+
+// fsconfig gives a file system its own options, fsconfig(2).
+func (p *planner) fsconfig(fs uint8, data []string) {
+	for _, kv := range data {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			p.Call(unix.SYS_FSCONFIG, inside.R(fs), inside.V(unix.FSCONFIG_SET_STRING), p.Str(k), p.Str(v), inside.V(0))
+		} else {
+			p.Call(unix.SYS_FSCONFIG, inside.R(fs), inside.V(unix.FSCONFIG_SET_FLAG), p.Str(k), inside.V(0), inside.V(0))
+		}
+	}
 }
 
 // sysctls writes linux.sysctl through the container's own /proc.
@@ -264,125 +531,16 @@ func sysctlPath(k string) string {
 	}, k)
 }
 
-// readonlyPaths binds each path over itself, read-only.
-func (p *planner) readonlyPaths() {
-	for _, name := range p.spec.Linux.ReadonlyPaths {
-		p.What("make " + name + " read-only")
-		miss := p.openPathIn(name, p.tmp2).Later(uint16(unix.ENOENT))
-		p.Call(unix.SYS_OPEN_TREE, inside.R(p.tmp2), p.Str(""), inside.V(emptyPath|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)).To(p.tmp)
-		p.setattr(p.tmp, unix.MOUNT_ATTR_RDONLY, 0, 0, true)
-		p.moveTo(p.tmp, p.tmp2)
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
-		p.Land(miss)
-	}
-}
-
-// keepWritable clones the WritablePaths before their parents become read-only.
-func (p *planner) keepWritable() []uint8 {
-	var regs []uint8
-	for _, name := range p.cfg.WritablePaths {
-		p.What("keep " + name + " writable")
-		r := p.NewReg()
-		p.openPathIn(name, p.tmp)
-		p.Call(unix.SYS_OPEN_TREE, inside.R(p.tmp), p.Str(""), inside.V(emptyPath|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(r)
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
-		regs = append(regs, r)
-	}
-	return regs
-}
-
-// restoreWritable mounts them back, over the read-only parents.
-func (p *planner) restoreWritable(regs []uint8) {
-	for i, r := range regs {
-		p.What("keep " + p.cfg.WritablePaths[i] + " writable")
-		p.open(p.root, p.cfg.WritablePaths[i], openPath, inRoot, p.tmp)
-		p.moveTo(r, p.tmp)
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
-	}
-}
-
-// maskSources clones the host's /dev/null once for every masked file, before
-// the pivot: the container's own /dev is not to be trusted with it
-// (CVE-2025-31133). Directories are masked with an empty file system.
-func (p *planner) maskSources() ([]uint8, error) {
-	regs := make([]uint8, len(p.spec.Linux.MaskedPaths))
-	if len(regs) == 0 {
-		return regs, nil
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat("/dev/null", &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
-		return nil, fmt.Errorf("mask paths: the host's /dev/null is not the null device")
-	}
-	p.What("open the null device")
-	for i, name := range p.spec.Linux.MaskedPaths {
-		if kernelPathKind(name) == pathDir {
-			continue
-		}
-		regs[i] = p.NewReg()
-		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str("/dev/null"), inside.V(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(regs[i])
-	}
-	return regs, nil
-}
-
-type pathKind int
-
-const (
-	pathUnknown pathKind = iota
-	pathDir
-	pathFile
-)
-
-// kernelPathKind looks at a path of /proc or /sys on the host, because the same
-// kernel shows the container the same kind. A path that is missing here may yet
-// be there in the container, whose /proc has its own mount options.
-func kernelPathKind(name string) pathKind {
-	name = path.Clean("/" + name)
-	if !strings.HasPrefix(name, "/proc/") && !strings.HasPrefix(name, "/sys/") {
-		return pathUnknown
-	}
-	fi, err := os.Lstat(name)
-	switch {
-	case err != nil:
-		return pathUnknown
-	case fi.IsDir():
-		return pathDir
-	}
-	return pathFile
-}
-
-// maskPaths hides linux.maskedPaths. A path that is not there needs no mask.
-func (p *planner) maskPaths(nulls []uint8) {
-	for i, name := range p.spec.Linux.MaskedPaths {
-		p.What("mask " + name)
-		miss := p.openPathIn(name, p.tmp2).Later(uint16(unix.ENOENT)).Later(uint16(unix.ENOTDIR))
-		var done inside.Step
-		if nulls[i] != 0 {
-			dir := p.Call(unix.SYS_MOVE_MOUNT, inside.R(nulls[i]), p.Str(""), inside.R(p.tmp2), p.Str(""), inside.V(moveBoth)).
-				Later(uint16(unix.EINVAL)).Later(uint16(unix.ENOTDIR))
-			done = p.Pseudo(inside.Jump)
-			p.Land(dir) // a directory after all
-		}
-		p.Call(unix.SYS_FCHDIR, inside.R(p.tmp2))
-		p.Call(unix.SYS_MOUNT, p.Str("tmpfs"), p.Str("."), p.Str("tmpfs"), inside.V(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), p.Str("size=0k,nr_inodes=2,mode=755"))
-		if nulls[i] != 0 {
-			p.Land(done)
-		}
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
-		p.Land(miss)
-	}
-}
-
 // sealRoot makes the root read-only when asked, and shares it as asked.
-func (p *planner) sealRoot() {
+func (p *planner) sealRoot(c rootChange) {
 	p.Call(unix.SYS_CHDIR, p.Str("/"))
 	if p.spec.Root != nil && p.spec.Root.Readonly {
 		p.What("make the root file system read-only")
 		p.setattr(p.root, unix.MOUNT_ATTR_RDONLY, 0, 0, false)
 	}
-	if o := parseMountOptions([]string{p.spec.Linux.RootfsPropagation}); o.propagation != 0 {
+	for _, pr := range c.final {
 		p.What("set the propagation of the root file system")
-		p.setattr(p.root, 0, 0, o.propagation, o.propRec)
+		p.setattr(p.root, 0, 0, pr.kind, pr.recursive)
 	}
 }
 
@@ -393,6 +551,10 @@ func (p *planner) makeCwd() {
 		return
 	}
 	p.What("make working directory " + cwd)
-	p.target(cwd, false, p.tmp2)
+	missing := p.open(p.root, cwd, openPath, inRoot, p.tmp2).Later(uint16(unix.ENOENT))
+	found := p.Pseudo(inside.Jump)
+	p.Land(missing)
+	p.target(p.view.resolve(cwd), false, p.tmp2)
+	p.Land(found)
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp2))
 }

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"encoding/binary"
-	"errors"
 	"os"
 	"path"
 	"strings"
@@ -21,6 +20,12 @@ const (
 	// and refuses the magic links of /proc, which lead anywhere (CVE-2024-21626,
 	// CVE-2025-31133).
 	inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+	// strictly is for paths whose links were followed when the start was
+	// planned: a link that has appeared since then is refused.
+	strictly = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS
+	// procLinks is for paths below the container's own /proc that may have the
+	// kernel's own links in them, such as /proc/self.
+	procLinks = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS
 	// ownProc is for paths below the container's own /proc: no link and no
 	// other mount may stand in the way (CVE-2025-52881).
 	ownProc = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS
@@ -38,14 +43,14 @@ func (p *planner) open(dir uint8, name string, flags, resolve uint64, dst uint8)
 }
 
 // target opens the mount point name in the new root, made first if it is
-// missing: a directory, or an empty file for the bind mount of a file.
+// missing: a directory, or an empty file for the bind mount of a file. The name
+// has no links in it, or had none when the start was planned.
 func (p *planner) target(name string, file bool, dst uint8) {
-	name = p.resolve(name)
-	found := p.open(p.root, name, openPath, inRoot, dst).Later(uint16(unix.ENOENT))
+	found := p.open(p.root, name, openPath, strictly, dst).Later(uint16(unix.ENOENT))
 	skip := p.Pseudo(inside.Jump)
 	p.Land(found)
 	p.makeAll(name, file)
-	p.open(p.root, name, openPath, inRoot, dst)
+	p.open(p.root, name, openPath, strictly, dst)
 	p.Land(skip)
 }
 
@@ -57,7 +62,7 @@ func (p *planner) makeAll(name string, file bool) {
 		if part == "" {
 			return // the root itself
 		}
-		p.open(p.root, "/"+strings.Join(parts[:i], "/"), openPath|unix.O_DIRECTORY, inRoot, p.tmp)
+		p.open(p.root, "/"+strings.Join(parts[:i], "/"), openPath|unix.O_DIRECTORY, strictly, p.tmp)
 		if file && i == len(parts)-1 {
 			p.Call(unix.SYS_MKNODAT, inside.R(p.tmp), p.Str(part), inside.V(unix.S_IFREG|0o644), inside.V(0)).On(uint16(unix.EEXIST), 0)
 		} else {
@@ -65,65 +70,6 @@ func (p *planner) makeAll(name string, file bool) {
 		}
 		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
 	}
-}
-
-// resolve follows the links of a mount point that does not exist yet, so that
-// the target of a dangling link is made rather than refused: images carry
-// /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf. The answer is
-// only a path; the program opens it confined again.
-func (p *planner) resolve(name string) string {
-	if p.cfg.Root == nil {
-		return name
-	}
-	fd, err := openat2(p.cfg.Root, name, openPath, inRoot)
-	if err == nil {
-		unix.Close(fd)
-		return name
-	}
-	if !errors.Is(err, unix.ENOENT) {
-		return name
-	}
-	return followDangling(p.cfg.Root, name)
-}
-
-func followDangling(root *os.File, name string) string {
-	const maxLinks = 40 // as the kernel, path_resolution(7)
-	done, rest := "/", strings.Trim(path.Clean("/"+name), "/")
-	for links := 0; rest != ""; {
-		part, more, _ := strings.Cut(rest, "/")
-		next := path.Join(done, part)
-		link, err := readlinkIn(root, next)
-		if err != nil { // not a link, or missing
-			done, rest = next, more
-			continue
-		}
-		if links++; links > maxLinks {
-			return name
-		}
-		if strings.HasPrefix(link, "/") {
-			done = "/"
-		}
-		// Lexical ".." is right here: done has no links left.
-		rest = strings.Trim(path.Join(link, more), "/")
-		for strings.HasPrefix(rest, "..") && (rest == ".." || rest[2] == '/') {
-			done, rest = path.Dir(done), strings.TrimPrefix(strings.TrimPrefix(rest, ".."), "/")
-		}
-	}
-	return done
-}
-
-func readlinkIn(root *os.File, name string) (string, error) {
-	fd, err := openat2(root, name, openPath|unix.O_NOFOLLOW, inRoot)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fd, "", buf)
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
 }
 
 func openat2(dir *os.File, name string, flags, resolve uint64) (int, error) {

@@ -11,6 +11,7 @@ package runtime
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 
@@ -76,6 +77,8 @@ type Config struct {
 	NoPivot bool
 	// NoKeyring leaves the program the caller's session keyring.
 	NoKeyring bool
+	// Bundle is the directory that relative bind sources start from.
+	Bundle string
 }
 
 // Stages that a start publishes, inside.Program.Progress.
@@ -95,6 +98,9 @@ type Plan struct {
 
 	ListenerReg uint8 // at StageListener
 	TerminalReg uint8 // at inside.AskTerminal
+	// Warnings are one-line texts for the user: what the spec asks for and this
+	// machine cannot give, where other runtimes go on, too.
+	Warnings []string
 
 	execTag uint32
 }
@@ -163,6 +169,10 @@ type planner struct {
 	old     uint8 // the host's root
 	gateReg uint8 // Config.Gate, from streams on
 	how     map[how]inside.Arg
+
+	view   *view               // the container's tree, while its mounts are planned
+	idmaps map[string]*os.File // user namespaces of idmapped mounts, by their maps
+	later  []io.Closer         // closed when the start is planned
 }
 
 // New plans the start of a new container.
@@ -192,6 +202,22 @@ func (p *planner) pass(f *os.File) uint8 {
 	r := p.NewReg()
 	p.files = append(p.files, PassedFile{r, f})
 	return r
+}
+
+func (p *planner) warn(format string, args ...any) {
+	p.plan.Warnings = append(p.plan.Warnings, fmt.Sprintf(format, args...))
+}
+
+// closeLater keeps a file until the start is planned.
+func (p *planner) closeLater(f io.Closer) { p.later = append(p.later, f) }
+
+func (p *planner) closeAll() {
+	if p.view != nil {
+		p.view.close()
+	}
+	for _, f := range p.later {
+		f.Close()
+	}
 }
 
 func (p *planner) container() error {
