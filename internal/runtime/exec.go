@@ -13,6 +13,8 @@ import (
 // ExecConfig is what a further process of a running container is made of.
 type ExecConfig struct {
 	Process *specs.Process
+	// Program is the file to execute, if it is not what Process.Args names.
+	Program string
 	// PID is the container's first process, whose namespaces are joined.
 	PID int
 	// Namespaces are those that the container has of its own or joined; the
@@ -29,6 +31,7 @@ type ExecConfig struct {
 // plan holds it by descriptor.
 func NewExec(cfg ExecConfig) (*Plan, error) {
 	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles}, nil)
+	p.program = cfg.Program
 	fd, err := unix.PidfdOpen(cfg.PID, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", cfg.PID, err)

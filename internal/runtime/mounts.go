@@ -311,7 +311,7 @@ func (p *planner) mountRoot(c rootChange) {
 	p.setattr(root, 0, 0, c.top, false)
 	p.Call(unix.SYS_MOVE_MOUNT, inside.R(root), p.Str(""), inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
 	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/"), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.old)
-	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str(p.cfg.MountPoint), inside.V(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), inside.V(0)).To(p.root)
+	p.Pseudo(inside.Set, inside.R(root)).To(p.root)
 }
 
 // enterRoot makes the new root the child's and detaches the host's tree. What

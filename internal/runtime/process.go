@@ -324,7 +324,7 @@ func (p *planner) findProgram(proc *specs.Process) {
 // directory of the container's PATH. A directory without the right to search,
 // or a file without the right to execute, is remembered but not final, exec(3).
 func (p *planner) execve(proc *specs.Process) {
-	name := proc.Args[0]
+	name := orElse(p.program, proc.Args[0])
 	argv, envp := p.Strs(proc.Args), p.Strs(proc.Env)
 	if strings.Contains(name, "/") {
 		p.What(fmt.Sprintf("exec %q", name))

@@ -59,6 +59,9 @@ type Config struct {
 	// made inside, Terminal is empty, and the child asks inside.AskTerminal.
 	Terminal *Terminal
 
+	// Placed makes the child ask inside.AskCgroup first of all, instead of
+	// joining its cgroups itself.
+	Placed bool
 	// Setup makes the child ask inside.AskSetup when it is in its namespaces and
 	// nothing is mounted yet.
 	Setup bool
@@ -166,8 +169,9 @@ type planner struct {
 	cgroups []uint8 // clones of the cgroup directories, without a cgroup namespace
 	tmp     uint8   // scratch descriptors
 	tmp2    uint8
-	old     uint8 // the host's root
-	gateReg uint8 // Config.Gate, from streams on
+	old     uint8  // the host's root
+	program string // to execute, if not what the arguments name
+	gateReg uint8  // Config.Gate, from streams on
 	how     map[how]inside.Arg
 
 	view   *view               // the container's tree, while its mounts are planned
@@ -225,7 +229,12 @@ func (p *planner) container() error {
 		return fmt.Errorf("spec: process and linux must be set")
 	}
 	p.prologue()
-	p.joinCgroups(p.cfg.Cgroups)
+	if p.cfg.Placed {
+		p.What("wait to be put in the cgroup")
+		p.Ask(inside.AskCgroup)
+	} else {
+		p.joinCgroups(p.cfg.Cgroups)
+	}
 	p.apparmor(p.spec.Process)
 	if err := p.namespaces(); err != nil {
 		return err

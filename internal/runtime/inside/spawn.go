@@ -10,6 +10,7 @@ import (
 // Points at which a program asks its parent for something that only the parent
 // can do (Builder.Ask). The child waits for the answer.
 const (
+	AskCgroup   = 'g' // put the child in its cgroup
 	AskMaps     = 'm' // write the maps of the user namespace that the child made
 	AskForked   = 'p' // a sibling goes on: take note of its process ID
 	AskSetup    = 'c' // what has to be done from outside to a process in its namespaces
