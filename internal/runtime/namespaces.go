@@ -171,3 +171,8 @@ func hasNamespace(spec *specs.Spec, t specs.LinuxNamespaceType, own bool) bool {
 	}
 	return false
 }
+
+// InUserNamespace says whether a container has, or joins, a user namespace.
+func InUserNamespace(spec *specs.Spec) bool {
+	return hasNamespace(spec, specs.UserNamespace, true) || hasNamespace(spec, specs.UserNamespace, false)
+}

@@ -345,3 +345,46 @@ func fail(h *header, op *Op, e syscall.Errno, pc int64) {
 		*(*int)(at(8)) = 0
 	}
 }
+
+// Open maps the program in a file that Map has mapped in another process, to
+// see how far its child has come. It cannot be started.
+func Open(name string) (*Program, error) {
+	fd, err := syscall.Open(name, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.New("open the start program " + name + ": " + err.Error())
+	}
+	defer syscall.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil || st.Size < int64(headerSize) {
+		return nil, errors.New("start program " + name + ": truncated")
+	}
+	mem, err := syscall.Mmap(fd, 0, int(st.Size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, errors.New("map the start program: " + err.Error())
+	}
+	p := &Program{mem: mem, base: unsafe.Pointer(&mem[0])}
+	if p.header().magic != magic {
+		p.Unmap()
+		return nil, errors.New("start program " + name + ": not made by this version of brig")
+	}
+	return p, nil
+}
+
+// ReadProgress reads the last Stage that the child of a program in a file has
+// passed.
+func ReadProgress(name string) (uint32, error) {
+	fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer syscall.Close(fd)
+	var b [4]byte
+	n, err := syscall.Pread(fd, b[:], int64(unsafe.Offsetof(header{}.stage)))
+	if err == nil && n < len(b) {
+		err = syscall.EIO
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *(*uint32)(unsafe.Pointer(&b)), nil
+}

@@ -65,6 +65,7 @@ type Spawning struct {
 
 	program *Program
 	line    int // the parent's end of the line to the child
+	done    bool
 	maker   int // a child that will be replaced by its sibling, to be waited for
 	cloned  func(pid int)
 	ask     func(point byte, pid int) error
@@ -101,6 +102,7 @@ func (s *Spawning) Run(until byte) error {
 			s.replaced()
 		}
 		if !ok {
+			s.done = true
 			return s.end()
 		}
 		if until != 0 && point == until {
@@ -115,6 +117,9 @@ func (s *Spawning) Run(until byte) error {
 		s.Grant()
 	}
 }
+
+// Done says whether the line has ended: Run will not return at a question.
+func (s *Spawning) Done() bool { return s.done }
 
 // Grant answers the question at which Run has returned.
 func (s *Spawning) Grant() { s.write(granted) }

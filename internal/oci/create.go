@@ -1,0 +1,459 @@
+package oci
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/cgroup"
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/runtime/inside"
+)
+
+// CreateOptions are what a caller says beside the bundle.
+type CreateOptions struct {
+	ID            string
+	Bundle        string // directory
+	PIDFile       string // gets the process ID of the first process
+	ConsoleSocket string // gets the master of the terminal
+	NoPivot       bool
+	NoKeyring     bool
+	KeepFiles     int // descriptors from 3 on that the container's program inherits
+}
+
+// creation is a container in the making: what there is so far, to undo it.
+type creation struct {
+	*Container
+	opts  CreateOptions
+	spec  *specs.Spec
+	group *cgroup.Group
+	plan  *runtime.Plan
+	files []*os.File // closed at the end in any case
+	lock  *os.File
+
+	filter   *runtime.Filter
+	prog     *inside.Program
+	terminal *runtime.Terminal // nil without one
+	console  *os.File          // the master, once there is one
+	child    *inside.Spawning
+	gated    bool // the process waits for Start
+	hooked   bool // hooks have begun, so poststop hooks are due
+}
+
+// Create makes a container of a bundle, up to the user's program, which Start
+// executes.
+func (rt *Runtime) Create(o CreateOptions) error {
+	c, err := rt.begin(o)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	c.gated = true
+	if err := c.create(); err != nil {
+		c.undo()
+		return err
+	}
+	return nil
+}
+
+// begin takes the ID and reads the bundle. Nothing is made but the container's
+// directory.
+func (rt *Runtime) begin(o CreateOptions) (*creation, error) {
+	if err := checkID(o.ID); err != nil {
+		return nil, err
+	}
+	bundle, err := filepath.Abs(o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	raw, spec, err := readConfig(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSpec(spec, bundle); err != nil {
+		return nil, err
+	}
+	if err := checkTerminal(spec.Process.Terminal, o.ConsoleSocket); err != nil {
+		return nil, err
+	}
+	rootfs := spec.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(bundle, rootfs)
+	}
+	c := &creation{opts: o, spec: spec, Container: &Container{rt: rt, spec: spec, Record: Record{
+		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
+		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources,
+	}}}
+	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd}); err != nil {
+		return nil, err
+	}
+	if err := c.claim(raw); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// claim makes the container's directory. From its record on, delete can clean
+// up whatever comes.
+func (c *creation) claim(raw []byte) error {
+	if err := os.MkdirAll(c.rt.Root, 0o711); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	if err := os.Mkdir(c.dir(), 0o700); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("%w: %s", ErrExist, c.ID)
+		}
+		return fmt.Errorf("make the container's state: %w", err)
+	}
+	var err error
+	if c.lock, err = c.Container.lock(false); err != nil {
+		return err
+	}
+	c.Cgroups = c.group.Dirs
+	if err = c.save(); err == nil {
+		err = os.WriteFile(c.file(configFile), raw, 0o600)
+	}
+	if err != nil {
+		c.remove()
+	}
+	return err
+}
+
+func (c *creation) keep(f *os.File) *os.File {
+	c.files = append(c.files, f)
+	return f
+}
+
+func (c *creation) close() {
+	for _, f := range c.files {
+		f.Close()
+	}
+	if c.plan != nil {
+		c.plan.Close()
+	}
+	if c.prog != nil {
+		c.prog.Unmap()
+	}
+	c.lock.Close()
+}
+
+// undo removes what a failed creation has made. Its process has been waited for.
+func (c *creation) undo() {
+	c.group.Kill()
+	if c.hooked {
+		c.runHooks(c.spec.Hooks.Poststop, c.stateAs(Stopped), nil)
+	}
+	if err := c.group.Remove(); err != nil {
+		c.rt.Warn(err.Error())
+	}
+	c.removeRdt()
+	c.remove()
+}
+
+// remove makes the directory vanish in one step, and then deletes it.
+func (c *Container) remove() error {
+	gone := filepath.Join(c.rt.Root, "."+c.ID+"."+strconv.Itoa(os.Getpid()))
+	if err := os.Rename(c.dir(), gone); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("remove the container's state: %w", err)
+	}
+	return os.RemoveAll(gone)
+}
+
+// create makes the container. Gated, its process waits for Start; else it has executed the user's program when create returns.
+func (c *creation) create() error {
+	made := make(chan error, 1)
+	go func() { made <- c.makeGroup() }()
+	err := c.prepare()
+	if merr := <-made; err == nil {
+		err = merr
+	}
+	if err != nil {
+		return err
+	}
+	return c.spawn()
+}
+
+// makeGroup makes the cgroup with its limits, unless systemd does it later.
+func (c *creation) makeGroup() error {
+	err := c.group.Make()
+	if err == nil && !c.Systemd {
+		err = c.group.Limit(c.spec.Linux.Resources)
+	}
+	return err
+}
+
+// prepare plans the start.
+func (c *creation) prepare() error {
+	root, err := c.openRoot()
+	if err != nil {
+		return err
+	}
+	if c.filter, err = compileFilter(c.spec.Linux.Seccomp); err != nil {
+		return err
+	}
+	if err := c.saveFilter(c.filter); err != nil {
+		return err
+	}
+	cfg := runtime.Config{
+		Spec: c.spec, Root: root, MountPoint: c.Rootfs, Filter: c.filter, Cgroups: c.group.Layout,
+		OwnStreams: ownStreams(), Placed: c.Systemd, Setup: c.needsSetup(), Hooks: c.hasEarlyHooks(), Ready: true,
+		KeepFiles: c.opts.KeepFiles, NoPivot: c.opts.NoPivot, NoKeyring: c.opts.NoKeyring,
+	}
+	if !cfg.Hooks {
+		// Anywhere will do, and the path to the bundle may be closed to the
+		// users of the container's user namespace.
+		cfg.MountPoint = "/"
+	}
+	if cfg.Terminal, err = c.newTerminal(); err != nil {
+		return err
+	}
+	if c.gated {
+		if cfg.Gate, err = c.listen(); err != nil {
+			return err
+		}
+		c.keep(cfg.Gate)
+	}
+	if c.plan, err = runtime.New(cfg); err != nil {
+		return err
+	}
+	c.Steps, c.FirstStep, c.ExecStep = lastSteps(c.plan)
+	if c.filter != nil && c.filter.Listener {
+		c.Listener, c.ListenerReg = true, c.plan.ListenerReg
+	}
+	return nil
+}
+
+// lastSteps keeps the messages that Start may need.
+func lastSteps(p *runtime.Plan) (steps []string, first, exec uint32) {
+	const enough = 8
+	n := max(len(p.Tags)-enough, 0)
+	return p.Tags[n:], uint32(n), p.ExecTag()
+}
+
+// openRoot takes a copy of the mounts at the bundle's root, which will be the
+// container's.
+func (c *creation) openRoot() (*os.File, error) {
+	fi, err := os.Stat(c.Rootfs)
+	if err == nil && !fi.IsDir() {
+		err = &os.PathError{Op: "open", Path: c.Rootfs, Err: unix.ENOTDIR}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("root.path: %w", err)
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, c.Rootfs, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return nil, &os.PathError{Op: "clone the mount of", Path: c.Rootfs, Err: err}
+	}
+	f := c.keep(os.NewFile(uintptr(fd), c.Rootfs))
+	// What is mounted in it shall not appear on the host.
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
+	if err != nil {
+		return nil, &os.PathError{Op: "set the propagation of", Path: c.Rootfs, Err: err}
+	}
+	return f, nil
+}
+
+// saveFilter keeps the compiled filter for exec.
+func (c *Container) saveFilter(f *runtime.Filter) error {
+	if f == nil {
+		return nil
+	}
+	b := binary.NativeEndian.AppendUint64(nil, uint64(f.Flags))
+	b = append(b, unsafe.Slice((*byte)(unsafe.Pointer(&f.Program[0])), 8*len(f.Program))...)
+	if err := os.WriteFile(c.file(filterFile), b, 0o600); err != nil {
+		return fmt.Errorf("keep the seccomp filter: %w", err)
+	}
+	return nil
+}
+
+// loadFilter reads it; nil if the container has none.
+func (c *Container) loadFilter() (*runtime.Filter, error) {
+	spec, err := c.Spec()
+	if err != nil {
+		return nil, err
+	}
+	if spec.Linux == nil || spec.Linux.Seccomp == nil {
+		return nil, nil
+	}
+	b, err := os.ReadFile(c.file(filterFile))
+	if err != nil || len(b) < 16 || len(b)%8 != 0 {
+		return nil, fmt.Errorf("read the container's seccomp filter: %w", errors.Join(err, errors.New("the file is not whole")))
+	}
+	f := &runtime.Filter{Flags: uint(binary.NativeEndian.Uint64(b)), Program: make([]unix.SockFilter, len(b)/8-1), Listener: c.Listener}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&f.Program[0])), len(b)-8), b[8:])
+	return f, nil
+}
+
+// spawn performs the plan.
+func (c *creation) spawn() error {
+	var err error
+	if c.prog, err = c.mapProgram(); err != nil {
+		return err
+	}
+	clone := inside.Clone{Flags: c.plan.Flags, PIDNS: -1, CgroupFD: -1, Forks: c.plan.Forks}
+	if c.plan.PIDNS != nil {
+		clone.PIDNS = int(c.plan.PIDNS.Fd())
+	}
+	v2, err := c.group.Open()
+	if err != nil {
+		return fmt.Errorf("open the container's cgroup: %w", err)
+	}
+	if v2 != nil {
+		clone.CgroupFD = int(c.keep(v2).Fd())
+	}
+	for _, f := range c.plan.Files {
+		c.prog.SetReg(f.Reg, uint64(f.File.Fd()))
+	}
+	for r := range uint8(3) {
+		c.prog.SetReg(inside.RegStdin+r, uint64(r))
+	}
+	c.child, err = c.prog.Begin(clone, nil, c.answer)
+	if err != nil {
+		return err
+	}
+	defer c.child.Close()
+	return c.named(c.finish())
+}
+
+// finish sees the child through: gated, to the gate; else to the execve.
+func (c *creation) finish() error {
+	if !c.gated && c.Listener {
+		return c.finishWithListener()
+	}
+	return c.child.Run(0)
+}
+
+// named turns the failure of a step into its meaning.
+func (c *creation) named(err error) error {
+	var step *inside.StepError
+	if errors.As(err, &step) {
+		return c.plan.Failure(step.Tag, step.Errno)
+	}
+	return err
+}
+
+// mapProgram maps the plan: gated, in a file by which Start can see how far the
+// waiting process has come.
+func (c *creation) mapProgram() (*inside.Program, error) {
+	var f *os.File
+	var err error
+	if c.gated {
+		f, err = os.OpenFile(c.file(programFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	} else {
+		var fd int
+		fd, err = unix.MemfdCreate("brig-program", unix.MFD_CLOEXEC)
+		f = os.NewFile(uintptr(fd), "program")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the start program: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.Write(c.plan.Program); err != nil {
+		return nil, fmt.Errorf("make the start program: %w", err)
+	}
+	return inside.Map(int(f.Fd()), len(c.plan.Program))
+}
+
+// answer does what the child asks for.
+func (c *creation) answer(point byte, pid int) error {
+	switch point {
+	case inside.AskCgroup:
+		if err := c.group.Start(pid); err != nil {
+			return err
+		}
+		return c.group.Limit(c.spec.Linux.Resources)
+	case inside.AskMaps:
+		return writeMaps(pid, c.spec.Linux)
+	case inside.AskSetup:
+		return c.setup(pid)
+	case inside.AskHooks:
+		return c.earlyHooks(pid)
+	case inside.AskTerminal:
+		return c.takeTerminal(pid)
+	case inside.AskReady:
+		return c.ready(pid)
+	}
+	return nil
+}
+
+// ready records the process and tells the caller of it, before it is let go.
+func (c *creation) ready(pid int) error {
+	ticks, ok := monitor.ProcessStart(pid)
+	if !ok {
+		return errors.New("the container's process ended before it was ready")
+	}
+	c.PID, c.PIDStart, c.Ready = pid, ticks, true
+	if err := c.save(); err != nil {
+		return err
+	}
+	if !c.gated {
+		if err := c.startHooks(); err != nil {
+			return err
+		}
+	}
+	if c.console != nil && c.opts.ConsoleSocket != "" {
+		if err := sendConsole(c.opts.ConsoleSocket, c.console); err != nil {
+			return err
+		}
+	}
+	return writePIDFile(c.opts.PIDFile, pid)
+}
+
+func writePIDFile(name string, pid int) error {
+	if name == "" {
+		return nil
+	}
+	if err := writeAtomic(name, strconv.AppendInt(nil, int64(pid), 10), 0o644); err != nil {
+		return fmt.Errorf("write the PID file: %w", err)
+	}
+	return nil
+}
+
+// writeMaps gives a new user namespace its maps, user_namespaces(7).
+func writeMaps(pid int, l *specs.Linux) error {
+	for _, m := range []struct {
+		file string
+		list []specs.LinuxIDMapping
+	}{{"uid_map", l.UIDMappings}, {"gid_map", l.GIDMappings}} {
+		var b []byte
+		for _, e := range m.list {
+			b = fmt.Appendf(b, "%d %d %d\n", e.ContainerID, e.HostID, e.Size)
+		}
+		name := fmt.Sprintf("/proc/%d/%s", pid, m.file)
+		if err := os.WriteFile(name, b, 0); err != nil {
+			return fmt.Errorf("map the IDs of the user namespace: %w", err)
+		}
+	}
+	return nil
+}
+
+// ownStreams says which of the standard streams may be given to the container's
+// user: pipes, sockets and terminals, and no file of the host's.
+func ownStreams() (own [3]bool) {
+	for i := range own {
+		var st unix.Stat_t
+		if unix.Fstat(i, &st) != nil {
+			continue
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFIFO, unix.S_IFSOCK:
+			own[i] = true
+		case unix.S_IFCHR:
+			major := unix.Major(st.Rdev)
+			own[i] = major >= 136 && major <= 143 // Unix98 PTY slaves, devices.txt
+		}
+	}
+	return own
+}

@@ -1,0 +1,282 @@
+package oci
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/runtime/inside"
+)
+
+// ExecOptions say what further process a container gets.
+type ExecOptions struct {
+	ProcessFile   string // JSON of the specification's process; instead of all below
+	Args          []string
+	TTY           bool
+	Cwd           string
+	Env           []string
+	User          *specs.User // nil: as the container's
+	Groups        []uint32
+	AppArmor      string
+	Label         string
+	Caps          []string // more capabilities
+	NoNewPrivs    *bool
+	Cgroup        []string // below the container's
+	IgnorePaused  bool
+	Detach        bool
+	PIDFile       string
+	ConsoleSocket string
+	KeepFiles     int
+}
+
+// execution is a further process in the making.
+type execution struct {
+	*Container
+	opts    ExecOptions
+	spec    *specs.Spec
+	files   []*os.File
+	prog    *inside.Program
+	console *os.File
+	streams [3]*os.File
+}
+
+// Exec runs a process in a container that runs. Unless detached it waits for its
+// end and returns the exit code.
+func (c *Container) Exec(o ExecOptions) (int, error) {
+	status, err := c.Status()
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case status == Stopped:
+		return 0, errors.New("cannot exec in a stopped container")
+	case status == Creating:
+		return 0, errors.New("cannot exec in a container that is being created")
+	case status == Paused && !o.IgnorePaused:
+		return 0, errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+	}
+	x := &execution{Container: c, opts: o, streams: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	defer x.close()
+	if x.spec, err = c.Spec(); err != nil {
+		return 0, err
+	}
+	process, err := x.process()
+	if err != nil {
+		return 0, err
+	}
+	if o.Detach || o.ConsoleSocket != "" {
+		if err := checkTerminal(process.Terminal, o.ConsoleSocket); err != nil {
+			return 0, err
+		}
+	}
+	pid, err := x.start(process)
+	if err != nil || o.Detach {
+		return 0, err
+	}
+	console := x.console
+	if o.ConsoleSocket != "" {
+		console = nil
+	}
+	return attend(pid, console), nil
+}
+
+func (x *execution) keep(f *os.File) *os.File {
+	x.files = append(x.files, f)
+	return f
+}
+
+func (x *execution) close() {
+	for _, f := range x.files {
+		f.Close()
+	}
+	if x.prog != nil {
+		x.prog.Unmap()
+	}
+}
+
+// process is what to execute, by the caller's file or by its flags over the
+// container's own process.
+func (x *execution) process() (*specs.Process, error) {
+	o := &x.opts
+	if o.ProcessFile != "" {
+		b, err := os.ReadFile(o.ProcessFile)
+		if err != nil {
+			return nil, err
+		}
+		p := &specs.Process{}
+		if err := json.Unmarshal(b, p); err != nil {
+			return nil, jsonError(o.ProcessFile, b, err)
+		}
+		return p, checkProcess(p, o.ProcessFile)
+	}
+	p := *x.spec.Process
+	p.Args, p.Terminal, p.ConsoleSize = o.Args, o.TTY, nil
+	p.Env = append(slices.Clone(p.Env), o.Env...)
+	if o.Cwd != "" {
+		p.Cwd = o.Cwd
+	}
+	if o.AppArmor != "" {
+		p.ApparmorProfile = o.AppArmor
+	}
+	if o.Label != "" {
+		p.SelinuxLabel = o.Label
+	}
+	if o.NoNewPrivs != nil {
+		p.NoNewPrivileges = *o.NoNewPrivs
+	}
+	if o.User != nil {
+		p.User.UID, p.User.GID = o.User.UID, o.User.GID
+	}
+	p.User.AdditionalGids = append(slices.Clone(p.User.AdditionalGids), o.Groups...)
+	if len(o.Caps) > 0 {
+		p.Capabilities = withCaps(p.Capabilities, o.Caps)
+	}
+	return &p, checkProcess(&p, "process")
+}
+
+// withCaps adds capabilities to all sets, to the ambient one as far as they are
+// inheritable.
+func withCaps(c *specs.LinuxCapabilities, more []string) *specs.LinuxCapabilities {
+	out := &specs.LinuxCapabilities{}
+	if c != nil {
+		*out = *c
+	}
+	for _, name := range more {
+		name = strings.ToUpper(name)
+		if !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		for _, set := range []*[]string{&out.Bounding, &out.Effective, &out.Permitted} {
+			if !slices.Contains(*set, name) {
+				*set = append(slices.Clone(*set), name)
+			}
+		}
+		if slices.Contains(out.Inheritable, name) && !slices.Contains(out.Ambient, name) {
+			out.Ambient = append(slices.Clone(out.Ambient), name)
+		}
+	}
+	return out
+}
+
+// start plans and performs the process.
+func (x *execution) start(process *specs.Process) (int, error) {
+	group, err := x.group()
+	if err == nil {
+		group, err = group.ForExec(x.opts.Cgroup, x.PID)
+	}
+	if err != nil {
+		return 0, err
+	}
+	filter, err := x.loadFilter()
+	if err != nil {
+		return 0, err
+	}
+	if process.Terminal {
+		if err := x.openTerminal(process.ConsoleSize); err != nil {
+			return 0, err
+		}
+	}
+	plan, err := runtime.NewExec(runtime.ExecConfig{Process: process, PID: x.PID, Namespaces: x.spec.Linux.Namespaces,
+		Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(), KeepFiles: x.opts.KeepFiles, Ready: true})
+	if err != nil {
+		return 0, err
+	}
+	defer plan.Close()
+	if !x.alive() { // its process ID may be another's by now
+		return 0, errors.New("cannot exec in a stopped container")
+	}
+	if x.prog, err = load(plan, x.streams); err != nil {
+		return 0, err
+	}
+	clone := inside.Clone{PIDNS: -1, CgroupFD: -1}
+	if plan.PIDNS != nil {
+		clone.PIDNS = int(plan.PIDNS.Fd())
+	}
+	v2, err := group.Open()
+	if err != nil {
+		return 0, fmt.Errorf("open the container's cgroup: %w", err)
+	}
+	if v2 != nil {
+		clone.CgroupFD = int(x.keep(v2).Fd())
+	}
+	pid, err := x.spawn(clone, plan)
+	var step *inside.StepError
+	if errors.As(err, &step) {
+		err = plan.Failure(step.Tag, step.Errno)
+	}
+	return pid, err
+}
+
+func (x *execution) spawn(clone inside.Clone, plan *runtime.Plan) (int, error) {
+	child, err := x.prog.Begin(clone, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer child.Close()
+	if err := child.Run(inside.AskReady); err != nil {
+		return 0, err
+	}
+	if child.Done() {
+		return 0, errors.New("the process ended before it was ready")
+	}
+	err = writePIDFile(x.opts.PIDFile, child.PID)
+	if err == nil && x.console != nil && x.opts.ConsoleSocket != "" {
+		err = sendConsole(x.opts.ConsoleSocket, x.console)
+	}
+	if err == nil {
+		child.Grant()
+		if x.Listener {
+			x.ListenerReg = plan.ListenerReg
+			err = x.handOver(x.prog, child.PID)
+		}
+	}
+	if err != nil {
+		child.Abort()
+		return 0, err
+	}
+	if err := child.Run(0); err != nil {
+		return 0, err
+	}
+	if x.files != nil { // the slave is the process's alone
+		for _, f := range x.streams {
+			if f.Name() == "tty" {
+				f.Close()
+			}
+		}
+	}
+	return child.PID, nil
+}
+
+// openTerminal opens a terminal in the container's own /dev/pts, having made
+// sure that it is one.
+func (x *execution) openTerminal(size *specs.Box) error {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", x.PID))
+	if err != nil {
+		return fmt.Errorf("open the container's root: %w", err)
+	}
+	defer root.Close()
+	master, slave, err := runtime.OpenTerminal(root)
+	if err != nil {
+		return err
+	}
+	x.console = x.keep(master)
+	x.keep(slave)
+	x.streams = [3]*os.File{slave, slave, slave}
+	return setSize(master, size)
+}
+
+// UpdatePID tells the start time of a process, to name it for good.
+func startOf(pid int) uint64 {
+	ticks, _ := monitor.ProcessStart(pid)
+	return ticks
+}
+
+var _ = unix.SIGKILL

@@ -1,0 +1,152 @@
+package oci
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// RunOptions are those of Create, and what becomes of the container.
+type RunOptions struct {
+	CreateOptions
+	Detach      bool // leave it running
+	Keep        bool // do not delete it at the end
+	NoSubreaper bool
+}
+
+// Run creates and starts a container. Unless detached it waits for its end,
+// deletes it, and returns the exit code.
+func (rt *Runtime) Run(o RunOptions) (int, error) {
+	c, err := rt.begin(o.CreateOptions, o.Detach)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	if !o.Detach && !o.NoSubreaper {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // orphans of the container's are reaped here
+	}
+	if err := c.create(); err != nil {
+		c.undo()
+		return 0, err
+	}
+	if err := c.poststart(); err != nil {
+		c.destroyAfter(o)
+		return 0, err
+	}
+	if o.Detach {
+		return 0, nil
+	}
+	code := attend(c.PID, c.relayed())
+	return code, c.destroyAfter(o)
+}
+
+func (c *creation) destroyAfter(o RunOptions) error {
+	if o.Keep {
+		return nil
+	}
+	return c.destroy()
+}
+
+// relayed is the terminal that this process has to serve.
+func (c *creation) relayed() *os.File {
+	if c.opts.ConsoleSocket != "" {
+		return nil
+	}
+	return c.console
+}
+
+// attend serves a child in the foreground until it ends: signals, terminal and
+// orphans. It returns the exit code.
+func attend(pid int, console *os.File) int {
+	sigs := make(chan os.Signal, 128)
+	signal.Notify(sigs)
+	defer signal.Stop(sigs)
+	done := func() {}
+	if console != nil {
+		done = relay(console)
+		resize(console)
+	}
+	defer done()
+	if code, ended := reap(pid); ended {
+		return code // before signals were listened for
+	}
+	for s := range sigs {
+		switch s {
+		case unix.SIGCHLD:
+			if code, ended := reap(pid); ended {
+				return code
+			}
+		case unix.SIGWINCH:
+			if console != nil {
+				resize(console)
+			}
+		case unix.SIGURG: // the Go scheduler's own
+		default:
+			unix.Kill(pid, s.(unix.Signal))
+		}
+	}
+	return 0
+}
+
+// reap waits for all children that have ended.
+func reap(pid int) (code int, ended bool) {
+	for {
+		var ws unix.WaitStatus
+		got, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil || got == 0:
+			return code, ended
+		case got == pid && ws.Signaled():
+			code, ended = 128+int(ws.Signal()), true
+		case got == pid:
+			code, ended = ws.ExitStatus(), true
+		}
+	}
+}
+
+// relay connects this process's streams with a terminal. The function that it
+// returns waits for the rest of the output.
+func relay(console *os.File) (done func()) {
+	restore := func() {}
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		if old, err := term.MakeRaw(fd); err == nil {
+			restore = func() { term.Restore(fd, old) }
+		}
+	}
+	drained := make(chan struct{})
+	go copyAll(console, os.Stdin)
+	go func() {
+		copyAll(os.Stdout, console) // ends with EIO when the last process has closed its side
+		close(drained)
+	}()
+	return func() {
+		<-drained
+		restore()
+	}
+}
+
+func copyAll(dst, src *os.File) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func resize(console *os.File) {
+	if ws, err := unix.IoctlGetWinsize(int(os.Stdin.Fd()), unix.TIOCGWINSZ); err == nil {
+		unix.IoctlSetWinsize(int(console.Fd()), unix.TIOCSWINSZ, ws)
+	}
+}
