@@ -4,9 +4,17 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 
 	_ "github.com/brig-run/brig/internal/boot" // first: a monitor never gets past it
 	"github.com/brig-run/brig/internal/cli"
+	"github.com/brig-run/brig/internal/ocicmd"
 )
 
-func main() { os.Exit(cli.Main(os.Args[1:])) }
+func main() {
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == ocicmd.Link {
+		args = append([]string{"runtime"}, args...)
+	}
+	os.Exit(cli.Main(args))
+}

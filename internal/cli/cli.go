@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/ocicmd"
 )
 
 // app is what all commands share.
@@ -101,6 +102,9 @@ func find(args []string) []command {
 
 // Main runs the command line and gives the exit code.
 func Main(args []string) int {
+	if len(args) > 0 && args[0] == "runtime" {
+		return ocicmd.Main("brig runtime", args[1:], engine.Version())
+	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := newRoot(a, find(args))
 	root.SetArgs(args)

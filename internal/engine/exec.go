@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
@@ -80,7 +78,7 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 	var master *os.File
 	if o.TTY {
 		var slave *os.File
-		if master, slave, err = openTerminal(root); err != nil {
+		if master, slave, err = runtime.OpenTerminal(root); err != nil {
 			return nil, nil, err
 		}
 		x.keep(slave)
@@ -140,43 +138,7 @@ func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Cl
 func ownStreams(streams [3]*os.File) (own [3]bool) {
 	for i, f := range streams {
 		fi, err := f.Stat()
-		own[i] = err == nil && (fi.Mode()&os.ModeNamedPipe != 0 || f.Name() == terminalName)
+		own[i] = err == nil && (fi.Mode()&os.ModeNamedPipe != 0 || f.Name() == runtime.TerminalName)
 	}
 	return own
-}
-
-// terminalName is what the files of an exec's terminal are called.
-const terminalName = "terminal"
-
-// openTerminal opens a new terminal in the container's own /dev/pts, having
-// made sure that it is one.
-func openTerminal(root *os.File) (master, slave *os.File, err error) {
-	fd, err := unix.Openat2(int(root.Fd()), "dev/pts/ptmx", &unix.OpenHow{
-		Flags:   unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC | unix.O_NONBLOCK, // so that reading it can be given up
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
-	}
-	master = os.NewFile(uintptr(fd), terminalName)
-	var fs unix.Statfs_t
-	if err = unix.Fstatfs(fd, &fs); err == nil && fs.Type != unix.DEVPTS_SUPER_MAGIC {
-		err = errors.New("the container's /dev/pts is not a devpts file system")
-	}
-	if err == nil {
-		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
-	}
-	var peer uintptr
-	if err == nil {
-		var e unix.Errno
-		peer, _, e = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
-		if e != 0 {
-			err = e
-		}
-	}
-	if err != nil {
-		master.Close()
-		return nil, nil, fmt.Errorf("open a terminal in the container: %w", err)
-	}
-	return master, os.NewFile(peer, terminalName), nil
 }

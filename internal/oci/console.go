@@ -25,15 +25,38 @@ func checkTerminal(terminal bool, socket string) error {
 
 // sendConsole sends the master of a terminal to the socket of the caller.
 func sendConsole(socket string, master *os.File) error {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("--console-socket: %w", err)
-	}
-	defer conn.Close()
-	if _, _, err := conn.WriteMsgUnix([]byte(master.Name()), unix.UnixRights(int(master.Fd())), nil); err != nil {
+	if err := sendFile(socket, master.Name(), master); err != nil {
 		return fmt.Errorf("--console-socket: send the terminal: %w", err)
 	}
 	return nil
+}
+
+// sendPIDFD sends a descriptor of a process to the socket of the caller, if there
+// is one.
+func sendPIDFD(socket string, pid int) error {
+	if socket == "" {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer f.Close()
+		err = sendFile(socket, f.Name(), f)
+	}
+	if err != nil {
+		return fmt.Errorf("--pidfd-socket: send the pidfd: %w", err)
+	}
+	return nil
+}
+
+func sendFile(socket, name string, f *os.File) error {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, _, err = conn.WriteMsgUnix([]byte(name), unix.UnixRights(int(f.Fd())), nil)
+	return err
 }
 
 // newTerminal makes the container's terminal, with the devpts that it will see.

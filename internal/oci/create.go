@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -25,6 +27,7 @@ type CreateOptions struct {
 	Bundle        string // directory
 	PIDFile       string // gets the process ID of the first process
 	ConsoleSocket string // gets the master of the terminal
+	PIDFDSocket   string // gets a pidfd of the first process
 	NoPivot       bool
 	NoKeyring     bool
 	KeepFiles     int // descriptors from 3 on that the container's program inherits
@@ -52,7 +55,7 @@ type creation struct {
 // Create makes a container of a bundle, up to the user's program, which Start
 // executes.
 func (rt *Runtime) Create(o CreateOptions) error {
-	c, err := rt.begin(o)
+	c, err := rt.begin(o, true)
 	if err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (rt *Runtime) Create(o CreateOptions) error {
 
 // begin takes the ID and reads the bundle. Nothing is made but the container's
 // directory.
-func (rt *Runtime) begin(o CreateOptions) (*creation, error) {
+func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err := checkID(o.ID); err != nil {
 		return nil, err
 	}
@@ -82,8 +85,10 @@ func (rt *Runtime) begin(o CreateOptions) (*creation, error) {
 	if err := checkSpec(spec, bundle); err != nil {
 		return nil, err
 	}
-	if err := checkTerminal(spec.Process.Terminal, o.ConsoleSocket); err != nil {
-		return nil, err
+	if detach || o.ConsoleSocket != "" {
+		if err := checkTerminal(spec.Process.Terminal, o.ConsoleSocket); err != nil {
+			return nil, err
+		}
 	}
 	rootfs := spec.Root.Path
 	if !filepath.IsAbs(rootfs) {
@@ -208,7 +213,7 @@ func (c *creation) prepare() error {
 	}
 	cfg := runtime.Config{
 		Spec: c.spec, Root: root, MountPoint: c.Rootfs, Filter: c.filter, Cgroups: c.group.Layout,
-		OwnStreams: ownStreams(), Placed: c.Systemd, Setup: c.needsSetup(), Hooks: c.hasEarlyHooks(), Ready: true,
+		OwnStreams: ownStreams([3]*os.File{os.Stdin, os.Stdout, os.Stderr}), Placed: c.Systemd, Setup: c.needsSetup(), Hooks: c.hasEarlyHooks(), Ready: true,
 		KeepFiles: c.opts.KeepFiles, NoPivot: c.opts.NoPivot, NoKeyring: c.opts.NoKeyring,
 	}
 	if !cfg.Hooks {
@@ -218,6 +223,9 @@ func (c *creation) prepare() error {
 	}
 	if cfg.Terminal, err = c.newTerminal(); err != nil {
 		return err
+	}
+	if cfg.Terminal != nil {
+		cfg.OwnStreams = [3]bool{true, true, true}
 	}
 	if c.gated {
 		if cfg.Gate, err = c.listen(); err != nil {
@@ -376,6 +384,8 @@ func (c *creation) answer(point byte, pid int) error {
 		return c.group.Limit(c.spec.Linux.Resources)
 	case inside.AskMaps:
 		return writeMaps(pid, c.spec.Linux)
+	case inside.AskOffsets:
+		return writeOffsets(pid, c.spec.Linux.TimeOffsets)
 	case inside.AskSetup:
 		return c.setup(pid)
 	case inside.AskHooks:
@@ -408,6 +418,9 @@ func (c *creation) ready(pid int) error {
 			return err
 		}
 	}
+	if err := sendPIDFD(c.opts.PIDFDSocket, pid); err != nil {
+		return err
+	}
 	return writePIDFile(c.opts.PIDFile, pid)
 }
 
@@ -439,12 +452,25 @@ func writeMaps(pid int, l *specs.Linux) error {
 	return nil
 }
 
+// writeOffsets sets the clocks of the time namespace that a process has made for
+// its children, time_namespaces(7).
+func writeOffsets(pid int, offsets map[string]specs.LinuxTimeOffset) error {
+	var b []byte
+	for _, clock := range slices.Sorted(maps.Keys(offsets)) {
+		b = fmt.Appendf(b, "%s %d %d\n", clock, offsets[clock].Secs, offsets[clock].Nanosecs)
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", pid), b, 0); err != nil {
+		return fmt.Errorf("linux.timeOffsets: %w", err)
+	}
+	return nil
+}
+
 // ownStreams says which of the standard streams may be given to the container's
 // user: pipes, sockets and terminals, and no file of the host's.
-func ownStreams() (own [3]bool) {
-	for i := range own {
+func ownStreams(streams [3]*os.File) (own [3]bool) {
+	for i, f := range streams {
 		var st unix.Stat_t
-		if unix.Fstat(i, &st) != nil {
+		if unix.Fstat(int(f.Fd()), &st) != nil {
 			continue
 		}
 		switch st.Mode & unix.S_IFMT {

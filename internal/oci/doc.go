@@ -8,7 +8,7 @@
 // container: package runtime plans those, and the plan is performed by the
 // process that creates the container, which then ends. No process of Brig stays.
 //
-// On disk, below the root (/run/brig), for each container:
+// On disk, below the root (/run/brig-runtime), for each container:
 //
 //	ID/lock         held by whoever changes the container
 //	ID/record.json  what must be known to clean up, from before anything is made

@@ -8,12 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
-	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // ExecOptions say what further process a container gets.
@@ -34,6 +31,7 @@ type ExecOptions struct {
 	Detach        bool
 	PIDFile       string
 	ConsoleSocket string
+	PIDFDSocket   string
 	KeepFiles     int
 }
 
@@ -44,7 +42,8 @@ type execution struct {
 	spec    *specs.Spec
 	files   []*os.File
 	prog    *inside.Program
-	console *os.File
+	console *os.File // master and slave of the terminal, or nil
+	slave   *os.File
 	streams [3]*os.File
 }
 
@@ -185,7 +184,7 @@ func (x *execution) start(process *specs.Process) (int, error) {
 		}
 	}
 	plan, err := runtime.NewExec(runtime.ExecConfig{Process: process, PID: x.PID, Namespaces: x.spec.Linux.Namespaces,
-		Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(), KeepFiles: x.opts.KeepFiles, Ready: true})
+		Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(x.streams), KeepFiles: x.opts.KeepFiles, Ready: true})
 	if err != nil {
 		return 0, err
 	}
@@ -227,7 +226,9 @@ func (x *execution) spawn(clone inside.Clone, plan *runtime.Plan) (int, error) {
 	if child.Done() {
 		return 0, errors.New("the process ended before it was ready")
 	}
-	err = writePIDFile(x.opts.PIDFile, child.PID)
+	if err = writePIDFile(x.opts.PIDFile, child.PID); err == nil {
+		err = sendPIDFD(x.opts.PIDFDSocket, child.PID)
+	}
 	if err == nil && x.console != nil && x.opts.ConsoleSocket != "" {
 		err = sendConsole(x.opts.ConsoleSocket, x.console)
 	}
@@ -245,12 +246,8 @@ func (x *execution) spawn(clone inside.Clone, plan *runtime.Plan) (int, error) {
 	if err := child.Run(0); err != nil {
 		return 0, err
 	}
-	if x.files != nil { // the slave is the process's alone
-		for _, f := range x.streams {
-			if f.Name() == "tty" {
-				f.Close()
-			}
-		}
+	if x.slave != nil { // the process's alone, so that its end is seen
+		x.slave.Close()
 	}
 	return child.PID, nil
 }
@@ -268,15 +265,7 @@ func (x *execution) openTerminal(size *specs.Box) error {
 		return err
 	}
 	x.console = x.keep(master)
-	x.keep(slave)
+	x.slave = x.keep(slave)
 	x.streams = [3]*os.File{slave, slave, slave}
 	return setSize(master, size)
 }
-
-// UpdatePID tells the start time of a process, to name it for good.
-func startOf(pid int) uint64 {
-	ticks, _ := monitor.ProcessStart(pid)
-	return ticks
-}
-
-var _ = unix.SIGKILL

@@ -21,7 +21,7 @@ import (
 
 // DefaultRoot is where the state is kept, unless --root says otherwise. It is
 // in memory: no state outlives the machine.
-const DefaultRoot = "/run/brig"
+const DefaultRoot = "/run/brig-runtime"
 
 // Runtime is the state below one root directory.
 type Runtime struct {

@@ -23,14 +23,15 @@ type ExecConfig struct {
 	Filter     *Filter
 	Cgroups    CgroupLayout
 	OwnStreams [3]bool
-	KeepFiles  int // as in Config
+	KeepFiles  int  // as in Config
+	Ready      bool // as in Config
 }
 
 // NewExec plans a process that joins a running container. The caller makes
 // sure that PID is still the process it means after NewExec has returned: the
 // plan holds it by descriptor.
 func NewExec(cfg ExecConfig) (*Plan, error) {
-	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles}, nil)
+	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles, Ready: cfg.Ready}, nil)
 	p.program = cfg.Program
 	fd, err := unix.PidfdOpen(cfg.PID, 0)
 	if err != nil {

@@ -59,7 +59,10 @@ func (p *planner) rootfs() error {
 		return err
 	}
 	p.mountRoot(root)
-	if !p.cfg.Hooks {
+	// In a user namespace proc and sysfs can be mounted only while the host's are
+	// in sight (fs/namespace.c, mount_too_revealing).
+	late := p.cfg.Hooks || p.hasUserns()
+	if !late {
 		p.enterRoot()
 	}
 	for i := range mounts {
@@ -72,6 +75,8 @@ func (p *planner) rootfs() error {
 	if p.cfg.Hooks {
 		p.What("wait for the hooks")
 		p.Ask(inside.AskHooks)
+	}
+	if late {
 		p.enterRoot()
 	}
 	p.readonlyMounts(mounts)

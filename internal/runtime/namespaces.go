@@ -133,18 +133,14 @@ func (p *planner) becomeRoot() {
 	p.leader()                                                       // a change of IDs takes PR_SET_PDEATHSIG back
 }
 
-// timeNamespace makes a time namespace, sets its clocks, and leaves entering it
-// to the sibling, time_namespaces(7).
+// timeNamespace makes a time namespace, has its clocks set, and leaves entering
+// it to the sibling, time_namespaces(7).
 func (p *planner) timeNamespace() {
 	p.What("make a time namespace")
 	p.Call(unix.SYS_UNSHARE, inside.V(unix.CLONE_NEWTIME))
-	for _, clock := range sortedKeys(p.spec.Linux.TimeOffsets) {
-		o := p.spec.Linux.TimeOffsets[clock]
-		v := fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs)
-		p.What("set the offset of the " + clock + " clock")
-		p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/proc/self/timens_offsets"), inside.V(unix.O_WRONLY|unix.O_CLOEXEC), inside.V(0)).To(p.tmp)
-		p.Call(unix.SYS_WRITE, inside.R(p.tmp), p.Str(v), inside.V(len(v)))
-		p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
+	if len(p.spec.Linux.TimeOffsets) > 0 {
+		p.What("wait for the offsets of the time namespace")
+		p.Ask(inside.AskOffsets)
 	}
 }
 

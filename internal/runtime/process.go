@@ -300,7 +300,7 @@ func (p *planner) filter() {
 // that waits for its start is one that can start.
 func (p *planner) findProgram(proc *specs.Process) {
 	p.What(fmt.Sprintf("exec %q", proc.Args[0]))
-	p.plan.execTag = uint32(len(p.Tags) - 1)
+	p.plan.findTag = uint32(len(p.Tags) - 1)
 	name := proc.Args[0]
 	if strings.Contains(name, "/") {
 		p.Call(unix.SYS_FACCESSAT2, inside.V(atCWD), p.Str(name), inside.V(unix.X_OK), inside.V(unix.AT_EACCESS))

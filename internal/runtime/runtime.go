@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -106,6 +107,7 @@ type Plan struct {
 	Warnings []string
 
 	execTag uint32
+	findTag uint32 // of the step that looks for the program, or 0
 }
 
 // PassedFile is a descriptor and the register that must hold its number.
@@ -123,7 +125,7 @@ type StartError struct {
 
 func (e *StartError) Error() string {
 	switch {
-	case e.Exec && e.Errno == syscall.ENOENT:
+	case e.Exec && e.Errno == syscall.ENOENT && !strings.Contains(e.What, "/"):
 		return e.What + ": executable file not found in $PATH"
 	case e.Exec && e.Errno == syscall.ENOEXEC:
 		return e.What + ": exec format error (a script without #!, or built for another architecture)"
@@ -139,7 +141,7 @@ func (p *Plan) Failure(tag uint32, errno syscall.Errno) error {
 	if int(tag) < len(p.Tags) {
 		what = p.Tags[tag]
 	}
-	return &StartError{What: what, Errno: errno, Exec: tag >= p.execTag}
+	return &StartError{What: what, Errno: errno, Exec: tag >= p.execTag || p.findTag != 0 && tag == p.findTag}
 }
 
 // ExecTag is the index of the first tag that stands for the execve itself.

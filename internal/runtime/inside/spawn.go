@@ -12,6 +12,7 @@ import (
 const (
 	AskCgroup   = 'g' // put the child in its cgroup
 	AskMaps     = 'm' // write the maps of the user namespace that the child made
+	AskOffsets  = 'o' // set the clocks of the time namespace that the child made
 	AskForked   = 'p' // a sibling goes on: take note of its process ID
 	AskSetup    = 'c' // what has to be done from outside to a process in its namespaces
 	AskHooks    = 'h' // run the hooks that belong before pivot_root
