@@ -39,6 +39,7 @@ func commands() []command {
 		{"logout", groupImages, newLogout},
 
 		{"network", groupOther, newNetwork},
+		{"volume", groupOther, newVolume},
 		{"capabilities", groupOther, newCapabilities},
 		{"seccomp", groupOther, newSeccomp},
 		{"policy", groupOther, newPolicy},

@@ -18,6 +18,13 @@ func completing(args []string) bool {
 // capabilities. It is done only when the shell asks.
 func addCompletions(a *app, root *cobra.Command) {
 	for _, c := range root.Commands() {
+		if c.Name() == "volume" {
+			for _, sub := range c.Commands() {
+				if sub.Name() == "rm" || sub.Name() == "inspect" {
+					sub.ValidArgsFunction = a.completeVolumes
+				}
+			}
+		}
 		switch c.Name() {
 		case "start":
 			c.ValidArgsFunction = a.completeContainers(engine.StatusCreated, engine.StatusExited)
@@ -88,6 +95,19 @@ func (a *app) completeImages(c *cobra.Command, args []string, _ string) ([]strin
 	var names []string
 	for _, i := range list {
 		names = append(names, i.RepoTags...)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) completeVolumes(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	s, err := a.volumes()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	list, _ := s.List()
+	var names []string
+	for _, v := range list {
+		names = append(names, v.Name)
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

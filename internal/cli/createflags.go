@@ -93,7 +93,6 @@ func addLater(f *pflag.FlagSet) {
 		{"publish", "p", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
 		{"publish-all", "P", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
 		{"restart", "", "restart policies come in a later version; let your init system start the container"},
-		{"volumes-from", "", "volumes come in a later version; name the directories with -v"},
 		{"health-cmd", "", "health checks come in a later version; use brig exec"},
 		{"userns", "", "user namespaces come in a later version"},
 		{"log-driver", "", "logs are in the json-file format; other drivers come in a later version"},
@@ -137,10 +136,12 @@ func (c *createFlags) addPrivileges(f *pflag.FlagSet) {
 func (c *createFlags) addFiles(f *pflag.FlagSet) {
 	o := &c.o
 	mount := func(m spec.Mount) { o.Mounts = append(o.Mounts, m) }
-	parsed(f, "volume", "v", "bind", "bind a directory or file: SOURCE:TARGET[:ro]",
+	parsed(f, "volume", "v", "mount", "mount a volume, directory or file: NAME|SOURCE:TARGET[:ro]; TARGET alone is an anonymous volume",
 		func(v string) (spec.Mount, error) { return spec.ParseVolume(v, c.cwd) }, mount)
-	parsed(f, "mount", "", "mount", "mount: type=bind|tmpfs,source=PATH,target=PATH[,readonly]",
+	parsed(f, "mount", "", "mount", "mount: type=volume|bind|tmpfs,source=NAME|PATH,target=PATH[,readonly]",
 		func(v string) (spec.Mount, error) { return spec.ParseMount(v, c.cwd) }, mount)
+	parsed(f, "volumes-from", "", "container", "mount the volumes and directories of another container, too: NAME[:ro]",
+		spec.ParseVolumesFrom, func(v spec.VolumesFrom) { o.VolumesFrom = append(o.VolumesFrom, v) })
 	parsed(f, "tmpfs", "", "path", "mount a tmpfs: PATH[:OPTIONS]", spec.ParseTmpfs, mount)
 	f.BoolVar(&o.ReadOnly, "read-only", false, "mount the root file system read-only")
 	parsed(f, "shm-size", "", "bytes", "size of /dev/shm (default 64m)", size("--shm-size"), func(v int64) { o.ShmSize = v })

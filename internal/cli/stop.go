@@ -99,11 +99,11 @@ func newRm(a *app) *cobra.Command {
 			if force {
 				args = a.existing(args)
 			}
-			return a.together(args, func(c *engine.Container) error { return c.Remove(force) })
+			return a.together(args, func(c *engine.Container) error { return c.Remove(force, volumes) })
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove running containers, too (with SIGKILL)")
-	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "accepted for Docker's sake: there are no anonymous volumes yet")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove its anonymous volumes, too, unless another container uses them")
 	return cmd
 }
 

@@ -41,6 +41,7 @@ type Container struct {
 	observe func(cgroup string) error // see CreateOptions
 	leash   bool                      // see CreateOptions
 	profile []byte                    // the seccomp profile's text, if this process made the container
+	doomed  bool                      // its anonymous volumes go with it, as with AutoRemove
 }
 
 // Status of a container, in Docker's words.
@@ -344,6 +345,9 @@ func (c *Container) abandoned() bool {
 // have left some.
 func (c *Container) discard() error {
 	c.clearCgroups()
+	if err := c.releaseVolumes(); err != nil {
+		return err
+	}
 	return monitor.RemoveContainer(c.dir(), c.nameLink(), c.engine.path("trash"), c.engine.path("names.lock"))
 }
 

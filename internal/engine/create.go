@@ -68,6 +68,9 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
 		Detached: o.Detached, Platform: o.Platform, engine: e, Explain: o.Explain, observe: o.Observe, leash: o.Leash,
 	}
+	if err := c.planVolumes(); err != nil {
+		return nil, nil, err
+	}
 	profile, err := c.check(o.Profile)
 	if err != nil {
 		return nil, nil, err
@@ -77,11 +80,19 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	if err != nil {
 		return nil, nil, fmt.Errorf("create container: %w", err)
 	}
+	var made []string
 	if err = c.name(o.Name == ""); err == nil {
+		made, err = c.makeVolumes()
+	}
+	if err == nil {
 		err = c.write(profile)
 	}
 	if err != nil {
+		c.doomed = true
 		c.discard()
+		for _, v := range made {
+			c.engine.Volumes().Release(v, c.ID, true)
+		}
 		l.Close()
 		return nil, nil, err
 	}

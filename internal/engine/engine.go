@@ -15,7 +15,7 @@
 //	containers/ID/...          log, upper layer, /etc files, monitor's socket
 //	names/NAME -> ID           a name is taken by making the link
 //	trash/                     renamed here, then deleted
-//	images/, layers/, networks/  packages image, snapshot and network
+//	images/, layers/, networks/, volumes/  packages image, snapshot, network, volume
 package engine
 
 import (

@@ -80,7 +80,7 @@ func TestOneName(t *testing.T) {
 	if won != 1 || len(list) != 1 || err != nil {
 		t.Errorf("%d got the name, %d containers, %v", won, len(list), err)
 	}
-	if err := list[0].Remove(false); err != nil {
+	if err := list[0].Remove(false, false); err != nil {
 		t.Fatal(err)
 	}
 	create(t, e, options("same"))
@@ -148,7 +148,7 @@ func TestStateOfALivingProcess(t *testing.T) {
 	if got, err := c.State(); err != nil || got.Status != StatusRunning {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if err := c.Remove(false); err == nil {
+	if err := c.Remove(false, false); err == nil {
 		t.Error("a running container was removed")
 	}
 }

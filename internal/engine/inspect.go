@@ -14,6 +14,7 @@ import (
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/spec"
+	"github.com/brig-run/brig/internal/volume"
 )
 
 // Inspection is what is known of a container, in the shape of Docker's
@@ -79,6 +80,7 @@ type InspectionHost struct {
 	SecurityOpt       []string
 	Tmpfs             map[string]string `json:",omitempty"`
 	UTSMode           string
+	VolumesFrom       []string
 	ShmSize           int64
 	Sysctls           map[string]string `json:",omitempty"`
 	Init              bool
@@ -106,6 +108,7 @@ type InspectionConfig struct {
 	Env         []string
 	Cmd         []string
 	Image       string
+	Volumes     map[string]struct{}
 	WorkingDir  string
 	Entrypoint  []string
 	Labels      map[string]string
@@ -116,8 +119,10 @@ type InspectionConfig struct {
 // InspectionMount is one mount.
 type InspectionMount struct {
 	Type        string
+	Name        string `json:",omitempty"` // of a volume
 	Source      string
 	Destination string
+	Driver      string `json:",omitempty"`
 	Mode        string
 	RW          bool
 	Propagation string
@@ -200,14 +205,22 @@ func (c *Container) inspectHost() InspectionHost {
 	for _, e := range o.AddHost {
 		h.ExtraHosts = append(h.ExtraHosts, e.Name+":"+e.IP)
 	}
-	for _, m := range o.Mounts {
-		if m.Type == spec.MountBind {
-			mode := ""
-			if m.ReadOnly {
-				mode = ":ro"
-			}
-			h.Binds = append(h.Binds, m.Source+":"+m.Target+mode)
+	for _, v := range o.VolumesFrom {
+		mode := ""
+		if v.ReadOnly {
+			mode = ":ro"
 		}
+		h.VolumesFrom = append(h.VolumesFrom, v.Container+mode)
+	}
+	for _, m := range o.Mounts {
+		if m.Type == spec.MountTmpfs || m.Volume.Anonymous || m.Volume.Implied {
+			continue
+		}
+		mode := m.Mode
+		if mode == "" && m.ReadOnly {
+			mode = "ro"
+		}
+		h.Binds = append(h.Binds, strings.TrimSuffix(m.Source+":"+m.Target+":"+mode, ":"))
 	}
 	h.SecurityOpt = securityOptions(o.Security)
 	return h
@@ -235,7 +248,14 @@ func securityOptions(s spec.Security) (list []string) {
 func (c *Container) inspectMounts() []InspectionMount {
 	mounts := []InspectionMount{}
 	for _, m := range c.Options.Mounts {
-		mounts = append(mounts, InspectionMount{Type: string(m.Type), Source: m.Source, Destination: m.Target, RW: !m.ReadOnly, Propagation: m.Propagation})
+		i := InspectionMount{Type: string(m.Type), Source: m.Source, Destination: m.Target, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
+		switch {
+		case m.Type == spec.MountVolume:
+			i.Name, i.Driver, i.Source = m.Source, volume.Driver, c.engine.Volumes().Dir(m.Source)+"/_data"
+		case m.Type == spec.MountBind && m.Propagation == "":
+			i.Propagation = "rprivate"
+		}
+		mounts = append(mounts, i)
 	}
 	return mounts
 }
@@ -246,6 +266,14 @@ func (c *Container) inspectConfig() InspectionConfig {
 		Hostname: o.Hostname, Domainname: o.Domainname, User: o.User, Tty: o.TTY, OpenStdin: o.OpenStdin, Image: c.Image,
 		Env: append(slices.Clone(img.Env), o.Env...), Cmd: img.Cmd, Entrypoint: img.Entrypoint, WorkingDir: o.Workdir,
 		Labels: c.Labels(), StopSignal: c.StopSignal(), StopTimeout: o.StopTimeout,
+	}
+	for _, m := range o.Mounts {
+		if m.Volume.Anonymous {
+			if k.Volumes == nil {
+				k.Volumes = map[string]struct{}{}
+			}
+			k.Volumes[m.Target] = struct{}{}
+		}
 	}
 	if k.Hostname == "" && o.Network != spec.NetworkHost {
 		k.Hostname = c.ID[:12]

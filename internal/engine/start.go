@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	goruntime "runtime"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/mountns"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/snapshot"
 	"github.com/brig-run/brig/internal/spec"
@@ -37,7 +37,8 @@ type starter struct {
 	booting *booting
 	group   *cgroup.Group
 	plan    *runtime.Plan
-	files   []*os.File // closed at the end in any case
+	files   []*os.File          // closed at the end in any case
+	trees   map[string]*os.File // mounts by what the specification calls their source
 	result  *spec.Result
 	witness *witness.Witness
 	attach  monitor.Streams
@@ -260,13 +261,12 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 		return cfg, err
 	}
 	s.result.Warnings = append(s.result.Warnings, warnings...)
-	trees, err := s.sharedMemory()
-	if err != nil {
+	if err := s.sharedMemory(); err != nil {
 		return cfg, err
 	}
 	cfg = runtime.Config{
 		Spec: s.result.Spec, Root: root, MountPoint: s.c.engine.path("mnt"), Filter: filter,
-		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: trees,
+		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: s.trees,
 		OwnStreams: [3]bool{s.c.Options.OpenStdin || s.c.Options.TTY, true, true}, // a closed input is /dev/null
 	}
 	if err := s.terminal(&cfg); err != nil {
@@ -321,6 +321,9 @@ func (s *starter) spec(root *os.File) error {
 	if err := s.c.etcFiles(&in); err != nil {
 		return err
 	}
+	if err := s.volumes(&in); err != nil {
+		return err
+	}
 	if s.result, err = spec.Build(in); err != nil {
 		return err
 	}
@@ -353,9 +356,9 @@ func (c *Container) bindSources(create bool) error {
 
 // sharedMemory takes a copy of the mount of another container's /dev/shm, for
 // one that shares its IPC namespace.
-func (s *starter) sharedMemory() (map[string]*os.File, error) {
+func (s *starter) sharedMemory() error {
 	if s.c.Options.IPC.Container() == "" {
-		return nil, nil
+		return nil
 	}
 	for _, m := range s.result.Spec.Mounts {
 		if m.Destination != "/dev/shm" || m.Type != "bind" {
@@ -363,11 +366,19 @@ func (s *starter) sharedMemory() (map[string]*os.File, error) {
 		}
 		f, err := treeOf(strings.TrimSuffix(m.Source, "/root/dev/shm"), "dev/shm")
 		if err != nil {
-			return nil, fmt.Errorf("share /dev/shm with container %s: %w", s.c.Options.IPC.Container(), err)
+			return fmt.Errorf("share /dev/shm with container %s: %w", s.c.Options.IPC.Container(), err)
 		}
-		return map[string]*os.File{m.Source: s.keep(f)}, nil
+		s.tree(m.Source, f)
 	}
-	return nil, nil
+	return nil
+}
+
+// tree makes a mount the source of what the specification calls name.
+func (s *starter) tree(name string, mount *os.File) {
+	if s.trees == nil {
+		s.trees = map[string]*os.File{}
+	}
+	s.trees[name] = s.keep(mount)
 }
 
 // treeOf clones the mount at a path of a process's root, whose directory in
@@ -380,27 +391,15 @@ func treeOf(proc, name string) (*os.File, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	type result struct {
-		fd  int
-		err error
+	fd := -1
+	err = mountns.Join(ns, func() (err error) {
+		fd, err = cloneTree(name)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	done := make(chan result)
-	go func() {
-		goruntime.LockOSThread() // for good: the thread ends with the goroutine
-		fd, err := -1, unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)
-		}
-		if err == nil {
-			fd, err = cloneTree(name)
-		}
-		done <- result{fd, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return nil, r.err
-	}
-	return os.NewFile(uintptr(r.fd), name), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func cloneTree(name string) (int, error) {
@@ -483,6 +482,9 @@ func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, e
 		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
 		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
 		Leash: c.leash,
+	}
+	if c.AutoRemove {
+		start.Volumes, start.Anonymous = c.heldVolumes()
 	}
 	if files.Cgroup, err = s.group.Open(); err != nil {
 		return nil, files, fmt.Errorf("open the container's cgroup: %w", err)

@@ -164,8 +164,10 @@ func (c *Container) waitRecord() (int, error) {
 	return s.ExitCode, err
 }
 
-// Remove removes a container that does not run, or any with force.
-func (c *Container) Remove(force bool) error {
+// Remove removes a container that does not run, or any with force; with volumes
+// its anonymous volumes go with it, unless others hold them.
+func (c *Container) Remove(force, volumes bool) error {
+	c.doomed = volumes
 	for {
 		err := c.remove(force)
 		var gone *NotFoundError

@@ -2,10 +2,13 @@ package monitor
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/brig-run/brig/internal/volume/held"
 )
 
 // finish ends the monitor after the container's first process: everything that
@@ -94,7 +97,20 @@ func (m *container) cleanUp() {
 		RemoveCgroup(dir)
 	}
 	if m.start.Remove {
+		m.releaseVolumes()
 		RemoveContainer(m.start.Dir, m.start.NameLink, m.start.Trash, m.start.Lock)
+	}
+}
+
+// releaseVolumes gives up the container's volumes before the container goes, so
+// that a kill in between leaves a container that somebody finds and removes.
+func (m *container) releaseVolumes() {
+	id := filepath.Base(m.start.Dir)
+	for _, dir := range m.start.Volumes {
+		held.Release(dir, id)
+	}
+	for _, dir := range m.start.Anonymous {
+		held.Remove(dir, m.start.Trash)
 	}
 }
 

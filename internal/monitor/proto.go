@@ -54,9 +54,11 @@ type Start struct {
 	OpenStdin bool
 	StdinOnce bool // the input ends with its first client
 	Attach    Streams
-	Log       string // path of the json-file log, or empty
-	OwnPIDNS  bool   // all processes end with the first one
-	Leash     bool   // the container is killed when the client that started it goes away
+	Log       string   // path of the json-file log, or empty
+	OwnPIDNS  bool     // all processes end with the first one
+	Volumes   []string // with Remove: directories of the volumes to release
+	Anonymous []string // those of them that go if nobody else holds them
+	Leash     bool     // the container is killed when the client that started it goes away
 }
 
 // Exec is a further process of a running container. Its three standard streams
@@ -137,6 +139,8 @@ func (s *Start) encode() []byte {
 	e.num(uint64(s.Size))
 	e.num(uint64(s.Attach))
 	e.strs(s.Cgroups)
+	e.strs(s.Volumes)
+	e.strs(s.Anonymous)
 	return e.b
 }
 
@@ -151,7 +155,7 @@ func decodeStart(b []byte) (*Start, error) {
 		*p = d.flag()
 	}
 	s.CloneFlag, s.Size, s.Attach = d.num(), int(d.num()), Streams(d.num())
-	s.Cgroups = d.strs()
+	s.Cgroups, s.Volumes, s.Anonymous = d.strs(), d.strs(), d.strs()
 	return s, d.err
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 // Names with these prefixes are instructions, not files (OCI image
@@ -47,11 +49,11 @@ type applier struct {
 	// late has what is set on directories when all is unpacked: their times,
 	// which a new file changes, and their default ACLs, which it inherits. By
 	// path without links.
-	late       map[string]attrs
+	late       map[string]tree.Attrs
 	opaqueRoot bool
 	links      int // AUFS's directory of hard link targets, or -1
 
-	copier copier
+	copier tree.Copier
 	limits Limits
 	bytes  int64 // of all files so far
 }
@@ -66,7 +68,7 @@ func apply(ctx context.Context, staging string, lower stack, limits Limits, r io
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: staging + "/fs", Err: err}
 	}
-	a := &applier{ctx: ctx, root: root, lower: lower, staging: staging, late: make(map[string]attrs), links: -1, limits: limits}
+	a := &applier{ctx: ctx, root: root, lower: lower, staging: staging, late: make(map[string]tree.Attrs), links: -1, limits: limits}
 	defer a.close()
 	if err := a.begin(); err != nil {
 		return 0, fmt.Errorf("root directory: %w", err)
@@ -104,10 +106,10 @@ func (a *applier) close() {
 
 // begin gives the root directory its attributes: those of the layer below.
 func (a *applier) begin() error {
-	at := attrs{mode: 0o755}
+	at := tree.Attrs{Mode: 0o755}
 	if len(a.lower) > 0 {
 		var err error
-		if at, _, err = inodeAttrs(a.lower[0]); err != nil {
+		if at, _, err = tree.ReadAttrs(a.lower[0]); err != nil {
 			return err
 		}
 	}
@@ -138,7 +140,7 @@ func (a *applier) finish() error {
 	return nil
 }
 
-func (a *applier) finishDir(path string, at attrs) error {
+func (a *applier) finishDir(path string, at tree.Attrs) error {
 	fd, err := openBeneath(a.root, path, unix.O_RDONLY|unix.O_DIRECTORY)
 	switch err {
 	case nil:
@@ -148,31 +150,31 @@ func (a *applier) finishDir(path string, at attrs) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := setXattrs(at.xattrs, func(name string, value []byte) error {
+	if err := tree.SetXattrs(at.Xattrs, func(name string, value []byte) error {
 		return unix.Fsetxattr(fd, name, value, 0)
 	}); err != nil {
 		return err
 	}
-	return setTimes(fd, "", at)
+	return tree.SetTimes(fd, "", at)
 }
 
 // setDir sets the attributes of the directory fd, those now that can be set
 // now. What the directory had before goes.
-func (a *applier) setDir(fd int, path string, at attrs) error {
+func (a *applier) setDir(fd int, path string, at tree.Attrs) error {
 	if err := clearXattrs(fd); err != nil {
 		return err
 	}
-	late := attrs{atime: at.atime, mtime: at.mtime}
-	now := at.xattrs[:0:0]
-	for _, x := range at.xattrs {
-		if x.name == defaultACL {
-			late.xattrs = append(late.xattrs, x)
+	late := tree.Attrs{ATime: at.ATime, MTime: at.MTime}
+	now := at.Xattrs[:0:0]
+	for _, x := range at.Xattrs {
+		if x.Name == tree.DefaultACL {
+			late.Xattrs = append(late.Xattrs, x)
 		} else {
 			now = append(now, x)
 		}
 	}
-	at.xattrs = now
-	if err := setFile(fd, at); err != nil {
+	at.Xattrs = now
+	if err := tree.SetFile(fd, at); err != nil {
 		return err
 	}
 	a.late[path] = late
@@ -181,12 +183,12 @@ func (a *applier) setDir(fd int, path string, at attrs) error {
 
 // clearXattrs takes the attributes away that a layer may set.
 func clearXattrs(fd int) error {
-	names, err := listXattrs(procPath(fd))
+	names, err := tree.ListXattrs(tree.FDPath(fd))
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if !layerXattr(name) {
+		if !tree.Portable(name) {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && err != unix.ENODATA {
@@ -194,30 +196,6 @@ func clearXattrs(fd int) error {
 		}
 	}
 	return nil
-}
-
-// cleanName returns the entry's name relative to the layer's root, "" for the
-// root itself. A leading slash means the root, as some builders write. Names
-// with ".." are refused, even those that would stay inside: no builder writes
-// them.
-func cleanName(name string) (string, error) {
-	if len(name) >= unix.PathMax {
-		return "", fmt.Errorf("name of %d bytes: longer than %d", len(name), unix.PathMax-1)
-	}
-	if strings.IndexByte(name, 0) >= 0 {
-		return "", errors.New("name with a zero byte")
-	}
-	var parts []string
-	for part := range strings.SplitSeq(name, "/") {
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			return "", errors.New("name with a .. component")
-		}
-		parts = append(parts, part)
-	}
-	return strings.Join(parts, "/"), nil
 }
 
 // split cuts the last component off.
@@ -255,11 +233,11 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil // a comment, such as git-archive's
 	}
-	name, err := cleanName(h.Name)
+	name, err := tree.CleanName(h.Name)
 	if err != nil {
 		return err
 	}
-	at, err := headerAttrs(h)
+	at, err := tree.HeaderAttrs(h)
 	if err != nil {
 		return err
 	}
@@ -334,7 +312,7 @@ func isSparse(h *tar.Header) bool {
 // aufs handles what lies in a directory whose name has the whiteout prefix.
 // AUFS kept the content of hard-linked files in one such directory, and the
 // links point there; everything else of AUFS's is skipped.
-func (a *applier) aufs(parent, base string, h *tar.Header, at attrs, content io.Reader) (skip bool, err error) {
+func (a *applier) aufs(parent, base string, h *tar.Header, at tree.Attrs, content io.Reader) (skip bool, err error) {
 	for part := range strings.SplitSeq(parent, "/") {
 		if !strings.HasPrefix(part, whiteoutPrefix) {
 			continue
@@ -354,7 +332,7 @@ func (a *applier) aufs(parent, base string, h *tar.Header, at attrs, content io.
 }
 
 // aufsLink keeps a hard link target of AUFS outside of the layer.
-func (a *applier) aufsLink(base string, at attrs, content io.Reader) error {
+func (a *applier) aufsLink(base string, at tree.Attrs, content io.Reader) error {
 	if a.links < 0 {
 		path := a.staging + "/links"
 		if err := unix.Mkdir(path, 0o700); err != nil {

@@ -3,11 +3,12 @@ package snapshot
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/mountns"
 )
 
 // MountOptions say what a root is made of.
@@ -230,18 +231,24 @@ func (c *fsContext) mount(p plan) (int, error) {
 	return fd, nil
 }
 
-// reason returns what the kernel says about a failure (fsopen(2), "message
-// retrieval interface"), as ": text; text". Overlayfs says most of it to the
-// kernel's log alone.
+// reason returns what the kernel says about a failure. Overlayfs says most of it
+// to the kernel's log alone.
 func (c *fsContext) reason() string {
+	said := MountReason(c.fd)
+	if said == "" && c.err == unix.EINVAL {
+		return ": dmesg tells the reason"
+	}
+	return said
+}
+
+// MountReason reads what the kernel says about a failure in the context of a new
+// file system (fsopen(2), "message retrieval interface"), as ": text; text".
+func MountReason(fd int) string {
 	var all strings.Builder
 	buf := make([]byte, 512)
 	for {
-		n, err := unix.Read(c.fd, buf)
+		n, err := unix.Read(fd, buf)
 		if err != nil || n <= 0 {
-			if all.Len() == 0 && c.err == unix.EINVAL {
-				return ": dmesg tells the reason"
-			}
 			return all.String()
 		}
 		text := strings.TrimSpace(string(buf[:n]))
@@ -303,29 +310,15 @@ func mountJoined(p plan) (int, error) {
 // thread of its own makes the mount in a mount namespace of its own, takes a
 // detached copy along, and ends.
 func mountByPage(p plan) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		// Never unlocked: the thread, which is no longer like the others, ends
-		// with the goroutine.
-		runtime.LockOSThread()
-		fd, err := mountInOwnNamespace(p)
-		done <- result{fd, err}
-	}()
-	res := <-done
-	return res.fd, res.err
+	fd := -1
+	err := mountns.Private(func() (err error) {
+		fd, err = mountInOwnNamespace(p)
+		return err
+	})
+	return fd, err
 }
 
 func mountInOwnNamespace(p plan) (int, error) {
-	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-		return -1, fmt.Errorf("unshare the mount namespace: %w", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return -1, fmt.Errorf("make mounts private: %w", err)
-	}
 	// The descriptors must be of this namespace: overlayfs refuses others.
 	// With their directory as the working directory, a few bytes name a layer.
 	held := &fsContext{fd: -1}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 // methods are the ways to mount. All three work on every kernel since 6.5, so
@@ -32,7 +34,7 @@ func mountedBy(t *testing.T, s *Store, method string, o MountOptions) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	return procPath(fd) + "/."
+	return tree.FDPath(fd) + "/."
 }
 
 func TestMountMethods(t *testing.T) {
@@ -278,7 +280,7 @@ func TestVolatile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root := procPath(int(f.Fd())) + "/."
+		root := tree.FDPath(int(f.Fd())) + "/."
 		if i == 0 {
 			err = os.WriteFile(root+"/new", []byte("y"), 0o644)
 		}

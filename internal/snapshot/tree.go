@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 // maxDepth is how deep directories may nest. Deleting a tree holds a descriptor
@@ -193,7 +195,7 @@ func (a *applier) imply(d dir, name string) error {
 	}
 	if !found {
 		// Exactly this mode, whatever the umask.
-		at = attrs{mode: 0o755}
+		at = tree.Attrs{Mode: 0o755}
 	}
 	fd, err := openDirAt(d.fd, name, unix.O_RDONLY)
 	if err != nil {
@@ -210,13 +212,13 @@ func (a *applier) imply(d dir, name string) error {
 }
 
 // lowerDir returns the attributes of the directory path in the layers below.
-func (a *applier) lowerDir(path string) (attrs, bool, error) {
+func (a *applier) lowerDir(path string) (tree.Attrs, bool, error) {
 	fd, err := a.visible(path)
 	if err != nil || fd < 0 {
-		return attrs{}, false, err
+		return tree.Attrs{}, false, err
 	}
 	defer unix.Close(fd)
-	at, st, err := inodeAttrs(fd)
+	at, st, err := tree.ReadAttrs(fd)
 	return at, st.Mode&unix.S_IFMT == unix.S_IFDIR, err
 }
 
@@ -316,7 +318,7 @@ const opaqueXattr = "trusted.overlay.opaque"
 // isOpaque says whether the directory hides those of the layers below.
 func isOpaque(fd int) bool {
 	var b [1]byte
-	n, err := unix.Getxattr(procPath(fd), opaqueXattr, b[:])
+	n, err := unix.Getxattr(tree.FDPath(fd), opaqueXattr, b[:])
 	return err == nil && n == 1 && b[0] == 'y'
 }
 
@@ -332,7 +334,7 @@ func (a *applier) remove(d dir, base string) error {
 	if err != unix.EISDIR {
 		return err
 	}
-	root, err := os.OpenRoot(procPath(d.fd))
+	root, err := os.OpenRoot(tree.FDPath(d.fd))
 	if err != nil {
 		return err
 	}

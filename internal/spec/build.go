@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -41,6 +40,9 @@ type Input struct {
 	// HostsPath, HostnamePath and ResolvConfPath are files on the host that
 	// appear in /etc of the container; "" leaves the image's.
 	HostsPath, HostnamePath, ResolvConfPath string
+	// VolumeSources are, for each mount of a volume by its target, where the
+	// volume is: a path of the host, or a name that the runtime knows.
+	VolumeSources map[string]string
 	// InitPath is the host's path of the program for Options.Init.
 	InitPath string
 
@@ -71,9 +73,6 @@ type Result struct {
 	StopSignal syscall.Signal
 	// Labels are the image's and the user's.
 	Labels map[string]string
-	// Volumes are the image's VOLUME paths. They are plain directories of the
-	// container's own layer.
-	Volumes []string
 	// Warnings are one-line texts for the user: what could not be done as
 	// asked, where Docker goes on too.
 	Warnings []string
@@ -394,10 +393,6 @@ func (b *builder) finish() error {
 	b.res.Labels = make(map[string]string, len(b.img.Labels)+len(b.o.Labels))
 	maps.Copy(b.res.Labels, b.img.Labels)
 	maps.Copy(b.res.Labels, b.o.Labels)
-	for v := range b.img.Volumes {
-		b.res.Volumes = append(b.res.Volumes, v)
-	}
-	slices.Sort(b.res.Volumes)
 	return b.stopSignal()
 }
 

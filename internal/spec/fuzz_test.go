@@ -41,6 +41,10 @@ func checkMount(t *testing.T, value string, m Mount) {
 				t.Errorf("%q: %+v", value, m)
 			}
 		}
+	case MountVolume:
+		if (m.Source == "") != m.Volume.Anonymous || strings.ContainsAny(m.Source, "/\x00") || strings.HasPrefix(m.Source, ".") || m.Volume.Subpath != "" && !filepath.IsLocal(m.Volume.Subpath) {
+			t.Errorf("%q: %+v", value, m)
+		}
 	default:
 		t.Errorf("%q: type %q", value, m.Type)
 	}
@@ -51,12 +55,12 @@ func checkMount(t *testing.T, value string, m Mount) {
 
 func FuzzParseVolume(f *testing.F) {
 	fuzzParse(f, "--volume", func(v string) (Mount, error) { return ParseVolume(v, "/cwd") }, checkMount,
-		"/a:/b:ro,z,rshared", "./x:/y", "../:/..", "n:/y", ":::")
+		"/a:/b:ro,z,rshared", "./x:/y", "../:/..", "name:/y:nocopy", "/y", ":::")
 }
 
 func FuzzParseMount(f *testing.F) {
 	fuzzParse(f, "--mount", func(v string) (Mount, error) { return ParseMount(v, "/cwd") }, checkMount,
-		"type=bind,src=/a,dst=/b,ro", `type=tmpfs,dst=/t,"tmpfs-size=1",tmpfs-mode=7`, "type=bind,src=..,dst=/..")
+		"type=bind,src=/a,dst=/b,ro", `type=tmpfs,dst=/t,"tmpfs-size=1",tmpfs-mode=7`, "type=bind,src=..,dst=/..", "src=vol,dst=/b,volume-subpath=a/..,volume-opt=k=v")
 }
 
 func FuzzParseTmpfs(f *testing.F) {

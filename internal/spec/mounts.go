@@ -143,6 +143,10 @@ func (b *builder) bindMount(m *Mount) (specs.Mount, error) {
 		}
 		options = append(options, ro)
 	}
+	if m.Type == MountVolume {
+		// Docker gives the mount of a volume no propagation.
+		return specs.Mount{Destination: m.Target, Type: "bind", Source: b.VolumeSources[m.Target], Options: append(options, "rprivate")}, nil
+	}
 	propagation := m.Propagation
 	if propagation == "" {
 		propagation = "rprivate"

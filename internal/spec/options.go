@@ -44,9 +44,12 @@ type Options struct {
 	UTS      UTSMode      `json:"uts,omitempty"`
 	Cgroupns CgroupnsMode `json:"cgroupns,omitempty"`
 
-	Mounts   []Mount `json:"mounts,omitempty"`
-	ReadOnly bool    `json:"readOnly,omitempty"` // the root file system
-	ShmSize  int64   `json:"shmSize,omitempty"`  // bytes; 0 is 64 MiB
+	Mounts []Mount `json:"mounts,omitempty"`
+	// VolumesFrom are the containers whose mounts are part of Mounts since the
+	// container was created.
+	VolumesFrom []VolumesFrom `json:"volumesFrom,omitempty"`
+	ReadOnly    bool          `json:"readOnly,omitempty"` // the root file system
+	ShmSize     int64         `json:"shmSize,omitempty"`  // bytes; 0 is 64 MiB
 
 	Memory            int64  `json:"memory,omitempty"`            // bytes; 0 is unlimited
 	MemorySwap        int64  `json:"memorySwap,omitempty"`        // bytes with Memory; 0 is twice Memory, -1 unlimited
@@ -150,16 +153,19 @@ func (m IPCMode) Container() string { return containerOf(string(m)) }
 type MountType string
 
 const (
-	MountBind  MountType = "bind"
-	MountTmpfs MountType = "tmpfs"
+	MountBind   MountType = "bind"
+	MountTmpfs  MountType = "tmpfs"
+	MountVolume MountType = "volume"
 )
 
 // Mount is a mount that the user asked for.
 type Mount struct {
-	Type     MountType `json:"type"`
-	Source   string    `json:"source,omitempty"` // absolute path on the host, bind only
-	Target   string    `json:"target"`           // absolute and clean path in the container
-	ReadOnly bool      `json:"readOnly,omitempty"`
+	Type MountType `json:"type"`
+	// Source is an absolute path on the host, for a bind; a volume's name, empty
+	// for an anonymous one until it has a name.
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target"` // absolute and clean path in the container
+	ReadOnly bool   `json:"readOnly,omitempty"`
 	// NonRecursive binds without the mounts below the source.
 	NonRecursive bool `json:"nonRecursive,omitempty"`
 	// ReadOnlyNonRecursive leaves the mounts below a read-only source writable.
@@ -171,6 +177,31 @@ type Mount struct {
 	CreateSource bool `json:"createSource,omitempty"`
 	// Options are a tmpfs's options, in the order given.
 	Options []string `json:"options,omitempty"`
+	// Mode is the third part of -v, as it was given.
+	Mode string `json:"mode,omitempty"`
+	// Volume is for volumes only.
+	Volume VolumeMount `json:"volume,omitzero"`
+}
+
+// VolumeMount is what concerns the mount of a volume.
+type VolumeMount struct {
+	NoCopy  bool   `json:"noCopy,omitempty"` // leave it empty, whatever the image has there
+	Subpath string `json:"subpath,omitempty"`
+	// Driver, DriverOptions and Labels make the volume, if it is not there.
+	Driver        string            `json:"driver,omitempty"`
+	DriverOptions map[string]string `json:"driverOptions,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+	// Anonymous says that the user gave no name: the volume goes with the
+	// container if the container is removed with its volumes.
+	Anonymous bool `json:"anonymous,omitempty"`
+	// Implied marks what the image or another container asks for.
+	Implied bool `json:"implied,omitempty"`
+}
+
+// VolumesFrom names a container whose volumes and binds are mounted, too.
+type VolumesFrom struct {
+	Container string `json:"container"` // name or ID
+	ReadOnly  bool   `json:"readOnly,omitempty"`
 }
 
 // Device is a device node, or a directory of them, of the host.

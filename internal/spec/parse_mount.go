@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/brig-run/brig/internal/nearest"
+	"github.com/brig-run/brig/internal/volume"
 	"github.com/docker/go-units"
 )
 
@@ -28,10 +29,11 @@ func target(flag, value, p string) (string, error) {
 	return p, err
 }
 
-// ParseVolume reads the value of -v, SOURCE:TARGET[:OPTION,...]. A source that
-// begins with "." is relative to cwd. Options: ro, rw, z, Z, a propagation, and
-// the consistency words, which mean nothing on Linux. Named and anonymous
-// volumes are refused.
+// ParseVolume reads the value of -v: TARGET for an anonymous volume, or
+// NAME:TARGET[:OPTION,...] for a named one, or SOURCE:TARGET[:OPTION,...] for a
+// bind, whose source begins with "/" or with "." (relative to cwd). Options: ro,
+// rw, z, Z, the consistency words, which mean nothing on Linux, a propagation for
+// a bind, and nocopy for a volume.
 func ParseVolume(value, cwd string) (Mount, error) {
 	const flag = "--volume"
 	parts := strings.Split(value, ":")
@@ -39,38 +41,68 @@ func ParseVolume(value, cwd string) (Mount, error) {
 	case value == "":
 		return Mount{}, badValue(flag, value, "write SOURCE:TARGET[:OPTIONS]")
 	case len(parts) == 1:
-		return Mount{}, badValue(flag, value, "anonymous volumes are not supported yet; bind a directory as in -v /host/dir:%s", parts[0])
+		m := Mount{Type: MountVolume, Volume: VolumeMount{Anonymous: true}}
+		var err error
+		m.Target, err = target(flag, value, parts[0])
+		return m, err
 	case len(parts) > 3:
 		return Mount{}, badValue(flag, value, "too many colons; write SOURCE:TARGET[:OPTIONS], or use --mount for paths with a colon")
 	}
-	m := Mount{Type: MountBind, CreateSource: true}
+	var m Mount
 	switch src := parts[0]; {
 	case src == "":
-		return Mount{}, badValue(flag, value, "the path on the host is missing before the first colon")
+		return Mount{}, badValue(flag, value, "the volume's name or the path on the host is missing before the first colon")
 	case strings.ContainsRune(src, 0):
 		return Mount{}, badValue(flag, value, "a path cannot hold a NUL byte")
 	case src[0] == '/' || src[0] == '.':
-		m.Source = hostPath(src, cwd)
+		m = Mount{Type: MountBind, CreateSource: true, Source: hostPath(src, cwd)}
 	case strings.ContainsRune(src, '/'):
 		return Mount{}, badValue(flag, value, "the path on the host must be absolute or begin with ./: write ./%s", src)
 	default:
-		return Mount{}, badValue(flag, value, "named volumes are not supported yet; to bind a directory write ./%s or an absolute path", src)
+		if err := volume.CheckName(src); err != nil {
+			return Mount{}, badValue(flag, value, "%s", err)
+		}
+		m = Mount{Type: MountVolume, Source: src}
 	}
 	var err error
 	if m.Target, err = target(flag, value, parts[1]); err != nil {
 		return Mount{}, err
 	}
 	if len(parts) == 3 {
-		if err := m.bindOptions(flag, value, parts[2]); err != nil {
+		if err := m.volumeOptions(flag, value, parts[2]); err != nil {
 			return Mount{}, err
 		}
+		m.Mode = parts[2]
 	}
 	return m, nil
 }
 
-// bindOptions applies -v's third part. Each kind of option may come once.
-func (m *Mount) bindOptions(flag, value, opts string) error {
-	var access, label, consistency bool
+// ParseVolumesFrom reads the value of --volumes-from, CONTAINER[:ro|rw|z|Z].
+func ParseVolumesFrom(value string) (VolumesFrom, error) {
+	const flag = "--volumes-from"
+	name, mode, _ := strings.Cut(value, ":")
+	if name == "" {
+		return VolumesFrom{}, badValue(flag, value, "write CONTAINER[:ro]")
+	}
+	v := VolumesFrom{Container: name}
+	if mode != "" || strings.HasSuffix(value, ":") {
+		for opt := range strings.SplitSeq(mode, ",") {
+			switch opt {
+			case "ro":
+				v.ReadOnly = true
+			case "rw", "z", "Z":
+			default:
+				return VolumesFrom{}, badValue(flag, value, "%s", unknown("option", opt, []string{"ro", "rw", "z", "Z"}))
+			}
+		}
+	}
+	return v, nil
+}
+
+// volumeOptions applies -v's third part. Each kind of option may come once.
+func (m *Mount) volumeOptions(flag, value, opts string) error {
+	var access, label, consistency, noCopy bool
+	bind := m.Type == MountBind
 	for opt := range strings.SplitSeq(opts, ",") {
 		var twice bool
 		switch {
@@ -83,14 +115,19 @@ func (m *Mount) bindOptions(flag, value, opts string) error {
 			twice, label = label, true
 		case opt == "consistent" || opt == "cached" || opt == "delegated":
 			twice, consistency = consistency, true
-		case isPropagation(opt):
+		case isPropagation(opt) && bind:
 			twice = m.Propagation != ""
 			m.Propagation = opt
+		case isPropagation(opt):
+			return badValue(flag, value, "%s is for binds; the mount of a volume does not propagate", opt)
+		case opt == "nocopy" && !bind:
+			twice, noCopy = noCopy, true
+			m.Volume.NoCopy = true
 		case opt == "nocopy":
-			return badValue(flag, value, "nocopy is for named volumes, which are not supported yet")
+			return badValue(flag, value, "nocopy is for volumes; nothing is copied into a directory of the host")
 		default:
 			return badValue(flag, value, "%s", unknown("option", opt, []string{
-				"ro", "rw", "z", "Z", "private", "rprivate", "slave", "rslave", "shared", "rshared"}))
+				"ro", "rw", "z", "Z", "nocopy", "private", "rprivate", "slave", "rslave", "shared", "rshared"}))
 		}
 		if twice {
 			return badValue(flag, value, "option %q comes after another of its kind; keep one", opt)
@@ -102,23 +139,23 @@ func (m *Mount) bindOptions(flag, value, opts string) error {
 func mountKeys() []string {
 	return []string{"type", "source", "src", "target", "destination", "dst", "readonly", "ro",
 		"bind-propagation", "bind-nonrecursive", "bind-recursive", "bind-create-src", "consistency",
-		"tmpfs-size", "tmpfs-mode"}
+		"volume-nocopy", "volume-subpath", "volume-driver", "volume-opt", "volume-label", "tmpfs-size", "tmpfs-mode"}
 }
 
 // ParseMount reads the value of --mount, comma-separated key=value fields in
-// CSV quoting. Types bind and tmpfs are known; type volume is refused. A source
-// that begins with "." is relative to cwd.
+// CSV quoting. Types are volume (the default), bind and tmpfs. The source of a
+// bind may begin with ".": it is then relative to cwd.
 func ParseMount(value, cwd string) (Mount, error) {
 	const flag = "--mount"
 	r := csv.NewReader(strings.NewReader(value))
 	fields, err := r.Read()
 	if err != nil {
-		return Mount{}, badValue(flag, value, "write type=bind,source=/host/dir,target=/dir")
+		return Mount{}, badValue(flag, value, "write type=volume,source=NAME,target=/dir or type=bind,source=/host/dir,target=/dir")
 	}
 	if rest, _ := r.Read(); rest != nil {
 		return Mount{}, badValue(flag, value, "a mount is one line")
 	}
-	m := Mount{Type: "volume"} // Docker's default type
+	m := Mount{Type: MountVolume} // Docker's default type
 	var p mountFields
 	for _, field := range fields {
 		if err := p.set(&m, flag, value, field, cwd); err != nil {
@@ -133,9 +170,9 @@ func ParseMount(value, cwd string) (Mount, error) {
 
 // mountFields remembers what a --mount value said, to check it as a whole.
 type mountFields struct {
-	bindKey, tmpfsKey string // the first key of each family
-	force             bool   // bind-recursive=readonly
-	createSource      bool
+	bindKey, tmpfsKey, volumeKey string // the first key of each family
+	force                        bool   // bind-recursive=readonly
+	createSource                 bool
 }
 
 func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
@@ -147,10 +184,12 @@ func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
 		p.bindKey = key
 	case family == "tmpfs" && p.tmpfsKey == "":
 		p.tmpfsKey = key
+	case family == "volume" && p.volumeKey == "":
+		p.volumeKey = key
 	}
 	if !hasVal {
 		switch key {
-		case "readonly", "ro", "bind-nonrecursive", "bind-create-src":
+		case "readonly", "ro", "bind-nonrecursive", "bind-create-src", "volume-nocopy":
 			val = "true"
 		default:
 			if slices.Contains(mountKeys(), key) {
@@ -164,7 +203,7 @@ func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
 	case "source", "src":
 		switch {
 		case val == "" || strings.ContainsRune(val, 0):
-			return badValue(flag, value, "%s needs a path of the host", key)
+			return badValue(flag, value, "%s needs a volume's name or a path of the host", key)
 		case val[0] == '.':
 			val = hostPath(val, cwd)
 		}
@@ -210,7 +249,44 @@ func (p *mountFields) set(m *Mount, flag, value, field, cwd string) error {
 		return nil
 	}
 	if family == "volume" {
-		return badValue(flag, value, "%s is for volumes, which are not supported yet", key)
+		return m.Volume.set(flag, value, key, val)
+	}
+	return badValue(flag, value, "%s", unknown("field", key, mountKeys()))
+}
+
+// set reads a field that begins with "volume-".
+func (v *VolumeMount) set(flag, value, key, val string) error {
+	switch key {
+	case "volume-nocopy":
+		return parseBool(&v.NoCopy, flag, value, key, val)
+	case "volume-subpath":
+		if !filepath.IsLocal(val) || strings.ContainsRune(val, 0) {
+			return badValue(flag, value, "volume-subpath %q must be a relative path that stays within the volume", val)
+		}
+		if v.Subpath = filepath.Clean(val); v.Subpath == "." {
+			v.Subpath = ""
+		}
+		return nil
+	case "volume-driver":
+		if val != volume.Driver && val != "" {
+			return badValue(flag, value, "volume-driver %q: local is the only driver", val)
+		}
+		v.Driver = val
+		return nil
+	case "volume-opt", "volume-label":
+		m, what := &v.DriverOptions, "volume-opt"
+		if key == "volume-label" {
+			m, what = &v.Labels, "volume-label"
+		}
+		k, val, ok := strings.Cut(val, "=")
+		if k == "" || !ok && what == "volume-opt" {
+			return badValue(flag, value, "%s needs KEY=VALUE", what)
+		}
+		if *m == nil {
+			*m = map[string]string{}
+		}
+		(*m)[k] = val
+		return nil
 	}
 	return badValue(flag, value, "%s", unknown("field", key, mountKeys()))
 }
@@ -221,9 +297,9 @@ func (m *Mount) setType(flag, value, val string) error {
 		m.Type = MountType(t)
 		return nil
 	case "image", "cluster", "npipe":
-		return badValue(flag, value, "type=%s is not supported; use type=bind or type=tmpfs", t)
+		return badValue(flag, value, "type=%s is not supported; use type=volume, type=bind or type=tmpfs", t)
 	}
-	return badValue(flag, value, "%s", unknown("type", val, []string{"bind", "tmpfs"}))
+	return badValue(flag, value, "%s", unknown("type", val, []string{"volume", "bind", "tmpfs"}))
 }
 
 // setRecursive reads Docker's four words for how a bind treats the mounts
@@ -244,20 +320,50 @@ func (p *mountFields) setRecursive(m *Mount, flag, value, val string) error {
 }
 
 func (p *mountFields) check(m *Mount, flag, value string) error {
-	switch {
-	case m.Type == "volume":
-		return badValue(flag, value, "volumes are not supported yet; say type=bind or type=tmpfs")
-	case m.Target == "":
+	if m.Target == "" {
 		return badValue(flag, value, "the target is missing; add target=/path")
-	case m.Type == MountBind && p.tmpfsKey != "":
-		return badValue(flag, value, "%s does not go with type=bind", p.tmpfsKey)
-	case m.Type == MountTmpfs && p.bindKey != "":
-		return badValue(flag, value, "%s does not go with type=tmpfs", p.bindKey)
-	case m.Type == MountTmpfs && m.Source != "":
-		return badValue(flag, value, "type=tmpfs has no source; remove source=%s", m.Source)
-	case m.Type == MountBind && m.Source == "":
+	}
+	for _, f := range []struct {
+		key string
+		t   MountType
+	}{{p.bindKey, MountBind}, {p.tmpfsKey, MountTmpfs}, {p.volumeKey, MountVolume}} {
+		if f.key != "" && f.t != m.Type {
+			return badValue(flag, value, "%s does not go with type=%s", f.key, m.Type)
+		}
+	}
+	switch m.Type {
+	case MountTmpfs:
+		if m.Source != "" {
+			return badValue(flag, value, "type=tmpfs has no source; remove source=%s", m.Source)
+		}
+		return nil
+	case MountVolume:
+		return m.checkVolume(flag, value)
+	}
+	return p.checkBind(m, flag, value)
+}
+
+func (m *Mount) checkVolume(flag, value string) error {
+	switch {
+	case m.Source == "" && m.ReadOnly:
+		return badValue(flag, value, "a volume without a name is empty, and read-only nothing could be put in it; add source=NAME or remove readonly")
+	case m.Source == "":
+		m.Volume.Anonymous = true
+		return nil
+	case strings.HasPrefix(m.Source, "/"):
+		return badValue(flag, value, "a volume's source is a name; for a directory of the host add type=bind")
+	}
+	if err := volume.CheckName(m.Source); err != nil {
+		return badValue(flag, value, "%s", err)
+	}
+	return nil
+}
+
+func (p *mountFields) checkBind(m *Mount, flag, value string) error {
+	switch {
+	case m.Source == "":
 		return badValue(flag, value, "the source is missing; add source=/host/path")
-	case m.Type == MountBind && m.Source[0] != '/':
+	case m.Source[0] != '/':
 		return badValue(flag, value, "the source must be absolute or begin with ./: write source=./%s", m.Source)
 	case m.ReadOnlyNonRecursive && !m.ReadOnly:
 		return badValue(flag, value, "bind-recursive=writable needs readonly")
@@ -266,9 +372,7 @@ func (p *mountFields) check(m *Mount, flag, value string) error {
 	case p.force && m.Propagation != "rprivate":
 		return badValue(flag, value, "bind-recursive=readonly needs bind-propagation=rprivate")
 	}
-	if m.Type == MountBind {
-		m.Source = filepath.Clean(m.Source)
-	}
+	m.Source = filepath.Clean(m.Source)
 	return nil
 }
 

@@ -64,6 +64,17 @@ func bind(src, dst string, change ...func(*Mount)) Mount {
 func create(m *Mount) { m.CreateSource = true }
 func ro(m *Mount)     { m.ReadOnly = true }
 
+// mode is the third part of -v.
+func mode(s string) func(*Mount) { return func(m *Mount) { m.Mode = s } }
+
+func volumeAt(name, dst string, change ...func(*Mount)) Mount {
+	m := Mount{Type: MountVolume, Source: name, Target: dst, Volume: VolumeMount{Anonymous: name == ""}}
+	for _, f := range change {
+		f(&m)
+	}
+	return m
+}
+
 func TestParseVolume(t *testing.T) {
 	parse := func(v string) (Mount, error) { return ParseVolume(v, "/home/me/work") }
 	runParse(t, "--volume", parse, []parseCase[Mount]{
@@ -72,13 +83,20 @@ func TestParseVolume(t *testing.T) {
 		{in: "./x:/y", want: bind("/home/me/work/x", "/y", create)},
 		{in: ".:/y", want: bind("/home/me/work", "/y", create)},
 		{in: "../x:/y", want: bind("/home/me/x", "/y", create)},
-		{in: "/a:/b:ro", want: bind("/a", "/b", create, ro)},
-		{in: "/a:/b:rw,Z", want: bind("/a", "/b", create)},
-		{in: "/a:/b:z,ro,rshared", want: bind("/a", "/b", create, ro, func(m *Mount) { m.Propagation = "rshared" })},
-		{in: "/a:/b:cached", want: bind("/a", "/b", create)},
+		{in: "/a:/b:ro", want: bind("/a", "/b", create, ro, mode("ro"))},
+		{in: "/a:/b:rw,Z", want: bind("/a", "/b", create, mode("rw,Z"))},
+		{in: "/a:/b:z,ro,rshared", want: bind("/a", "/b", create, ro, mode("z,ro,rshared"), func(m *Mount) { m.Propagation = "rshared" })},
+		{in: "/a:/b:cached", want: bind("/a", "/b", create, mode("cached"))},
+		{in: "/y", want: volumeAt("", "/y")},
+		{in: "data:/y", want: volumeAt("data", "/y")},
+		{in: "data:/y:ro,nocopy", want: volumeAt("data", "/y", ro, mode("ro,nocopy"), func(m *Mount) { m.Volume.NoCopy = true })},
 		{in: "", wantErr: "write SOURCE:TARGET"},
-		{in: "/y", wantErr: "anonymous volumes are not supported yet"},
-		{in: "data:/y", wantErr: "named volumes are not supported yet"},
+		{in: "y", wantErr: "write /y"},
+		{in: "d:/y", wantErr: "use 2 to 255"},
+		{in: "-data:/y", wantErr: "bind a directory of the host write ./-data"},
+		{in: "data:/y:rshared", wantErr: "does not propagate"},
+		{in: "data:/y:nocopi", wantErr: "did you mean nocopy?"},
+		{in: "data:/y:nocopy,nocopy", wantErr: "keep one"},
 		{in: "a/b:/y", wantErr: "write ./a/b"},
 		{in: "/a:b", wantErr: "write /b"},
 		{in: "/a:", wantErr: "missing"},
@@ -89,10 +107,21 @@ func TestParseVolume(t *testing.T) {
 		{in: "/a:/b:rshard", wantErr: "did you mean rshared?"},
 		{in: "/a:/b:ro,rw", wantErr: "keep one"},
 		{in: "/a:/b:slave,shared", wantErr: "keep one"},
-		{in: "/a:/b:nocopy", wantErr: "named volumes"},
+		{in: "/a:/b:nocopy", wantErr: "nocopy is for volumes"},
 		{in: "/a:/b:ro:z", wantErr: "too many colons"},
 		{in: "/a\x00:/b", wantErr: "NUL"},
-		{in: "/a\nb", wantErr: "anonymous"},
+	})
+}
+
+func TestParseVolumesFrom(t *testing.T) {
+	runParse(t, "--volumes-from", ParseVolumesFrom, []parseCase[VolumesFrom]{
+		{in: "db", want: VolumesFrom{Container: "db"}},
+		{in: "db:ro", want: VolumesFrom{Container: "db", ReadOnly: true}},
+		{in: "db:rw,z", want: VolumesFrom{Container: "db"}},
+		{in: "", wantErr: "write CONTAINER"},
+		{in: ":ro", wantErr: "write CONTAINER"},
+		{in: "db:", wantErr: "unknown option"},
+		{in: "db:roo", wantErr: "did you mean ro?"},
 	})
 }
 
@@ -115,10 +144,26 @@ func TestParseMount(t *testing.T) {
 		{in: "type=bind,src=/a,dst=/b,bind-create-src", want: bind("/a", "/b", create)},
 		{in: "type=tmpfs,destination=/t", want: tmpfs()},
 		{in: "type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1770", want: tmpfs("size=67108864", "mode=1770")},
-		{in: "", wantErr: "write type=bind"},
+		{in: "", wantErr: "write type=volume"},
 		{in: "type=bind\nsrc=/a", wantErr: "one line"},
-		{in: "source=v,target=/b", wantErr: "volumes are not supported yet"},
-		{in: "type=volume,source=v,target=/b", wantErr: "volumes are not supported yet"},
+		{in: "source=vol,target=/b", want: volumeAt("vol", "/b")},
+		{in: "type=volume,source=vol,target=/b,readonly", want: volumeAt("vol", "/b", ro)},
+		{in: "type=volume,dst=/b", want: volumeAt("", "/b")},
+		{in: "src=vol,dst=/b,volume-nocopy,volume-subpath=a/../b/c,volume-label=k=v,volume-label=x,volume-driver=local", want: volumeAt("vol", "/b", func(m *Mount) {
+			m.Volume = VolumeMount{NoCopy: true, Subpath: "b/c", Labels: map[string]string{"k": "v", "x": ""}, Driver: "local"}
+		})},
+		{in: `src=vol,dst=/b,volume-opt=type=tmpfs,"volume-opt=o=uid=1,size=2"`, want: volumeAt("vol", "/b", func(m *Mount) {
+			m.Volume.DriverOptions = map[string]string{"type": "tmpfs", "o": "uid=1,size=2"}
+		})},
+		{in: "dst=/b,readonly", wantErr: "add source=NAME"},
+		{in: "src=/a,dst=/b", wantErr: "add type=bind"},
+		{in: "src=vol,dst=/b,volume-subpath=../x", wantErr: "stays within the volume"},
+		{in: "src=vol,dst=/b,volume-subpath=/x", wantErr: "relative path"},
+		{in: "src=vol,dst=/b,volume-driver=nfs", wantErr: "local is the only driver"},
+		{in: "src=vol,dst=/b,volume-opt=x", wantErr: "KEY=VALUE"},
+		{in: "src=vol,dst=/b,volume-nocpy", wantErr: "did you mean volume-nocopy?"},
+		{in: "src=vol,dst=/b,tmpfs-size=1", wantErr: "does not go with type=volume"},
+		{in: "src=vol,dst=/b,bind-propagation=rslave", wantErr: "does not go with type=volume"},
 		{in: "type=bid,source=v,target=/b", wantErr: "did you mean bind?"},
 		{in: "type=image,source=v,target=/b", wantErr: "not supported"},
 		{in: "type=bind,source=/a", wantErr: "add target=/path"},
@@ -138,7 +183,7 @@ func TestParseMount(t *testing.T) {
 		{in: "type=tmpfs,src=/a,dst=/b", wantErr: "remove source=/a"},
 		{in: "type=tmpfs,dst=/t,tmpfs-size=x", wantErr: "not a size"},
 		{in: "type=tmpfs,dst=/t,tmpfs-mode=9", wantErr: "octal"},
-		{in: "type=bind,src=/a,dst=/b,volume-nocopy", wantErr: "volumes"},
+		{in: "type=bind,src=/a,dst=/b,volume-nocopy", wantErr: "does not go with type=bind"},
 		{in: "type=bind, src=/a,dst=/b", wantErr: "unknown field"},
 	})
 }

@@ -2,9 +2,12 @@ package spec
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/brig-run/brig/internal/volume"
 )
 
 // minMemory is the least that Docker lets a container have.
@@ -61,12 +64,18 @@ func (o *Options) checkModes() error {
 func (o *Options) checkMounts() error {
 	for i, m := range o.Mounts {
 		switch {
-		case m.Type != MountBind && m.Type != MountTmpfs:
-			return fmt.Errorf("mount at %q: type %q is not supported; use bind or tmpfs", m.Target, m.Type)
+		case m.Type != MountBind && m.Type != MountTmpfs && m.Type != MountVolume:
+			return fmt.Errorf("mount at %q: type %q is not supported; use volume, bind or tmpfs", m.Target, m.Type)
 		case len(m.Target) < 2 || m.Target[0] != '/':
 			return fmt.Errorf("mount at %q: the target must be an absolute path below /", m.Target)
 		case m.Type == MountBind && !strings.HasPrefix(m.Source, "/"):
 			return fmt.Errorf("mount at %q: the source %q must be an absolute path", m.Target, m.Source)
+		case m.Type == MountVolume && m.Source == "" && !m.Volume.Anonymous:
+			return fmt.Errorf("mount at %q: the volume has no name", m.Target)
+		case m.Type == MountVolume && m.Source != "" && volume.CheckName(m.Source) != nil:
+			return fmt.Errorf("mount at %q: %w", m.Target, volume.CheckName(m.Source))
+		case m.Volume.Subpath != "" && !filepath.IsLocal(m.Volume.Subpath):
+			return fmt.Errorf("mount at %q: volume-subpath %q leads out of the volume", m.Target, m.Volume.Subpath)
 		case m.Propagation != "" && !isPropagation(m.Propagation):
 			return fmt.Errorf("mount at %q: %s", m.Target, unknown("propagation", m.Propagation, []string{"rprivate", "rslave", "rshared"}))
 		case slices.ContainsFunc(o.Mounts[:i], func(p Mount) bool { return p.Target == m.Target }):
