@@ -121,7 +121,8 @@ type watchEvent struct {
 	Syscall string    `json:"syscall"`
 	ABI     string    `json:"abi"`
 	Program string    `json:"program"`
-	PID     int       `json:"pid"` // as the host has it
+	Thread  string    `json:"thread,omitempty"` // if not called as the program
+	PID     int       `json:"pid"`              // as the host has it
 	Outcome string    `json:"outcome,omitempty"`
 	By      string    `json:"by,omitempty"`
 	Fix     string    `json:"fix,omitempty"`
@@ -165,11 +166,11 @@ func (w *watcher) events(rec *record.Recording) []watchEvent {
 		list = append(list, w.denial(rec, d))
 	}
 	for _, c := range news.Syscalls {
-		e := watchEvent{Time: rec.Started.Add(c.FirstAfter), Kind: "syscall", Syscall: c.Name, ABI: c.ABI, Program: c.FirstProgram, PID: c.FirstPID}
+		e := watchEvent{Time: rec.Started.Add(c.FirstAfter), Kind: "syscall", Syscall: c.Name, ABI: c.ABI, Program: c.FirstProgram, Thread: c.FirstThread, PID: c.FirstPID}
 		if c.Name == "" {
 			e.Syscall = fmt.Sprint(c.Nr)
 		}
-		e.text = fmt.Sprintf("new: %s in %s (process %d)", e.Syscall, explain.Printable(e.Program), e.PID)
+		e.text = fmt.Sprintf("new: %s in %s (process %d)", e.Syscall, explain.InProgram(e.Program, e.Thread), e.PID)
 		list = append(list, e)
 	}
 	slices.SortStableFunc(list, func(a, b watchEvent) int { return a.Time.Compare(b.Time) })
@@ -177,8 +178,8 @@ func (w *watcher) events(rec *record.Recording) []watchEvent {
 }
 
 func (w *watcher) denial(rec *record.Recording, d record.Denial) watchEvent {
-	e := watchEvent{Time: rec.Started.Add(d.After), Kind: "denial", Syscall: d.Syscall, ABI: d.ABI, Program: d.Program, PID: d.PID, Outcome: outcome(&d), By: deniedBy(&d)}
-	e.text = fmt.Sprintf("%s: denied %s in %s (%s)", d.Syscall, e.Outcome, explain.Printable(d.Program), e.By)
+	e := watchEvent{Time: rec.Started.Add(d.After), Kind: "denial", Syscall: d.Syscall, ABI: d.ABI, Program: d.Program, Thread: d.Thread, PID: d.PID, Outcome: outcome(&d), By: deniedBy(&d)}
+	e.text = fmt.Sprintf("%s: denied %s in %s (%s)", d.Syscall, e.Outcome, explain.InProgram(d.Program, d.Thread), e.By)
 	if w.held != nil {
 		d.Count = 1 // how often is not known yet
 		line := explained(&record.Recording{Denials: []record.Denial{d}}, w.held)[0]

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/record"
 	"github.com/brig-run/brig/seccomp"
@@ -34,7 +36,8 @@ type Line struct {
 	Syscall string `json:"syscall"`
 	ABI     string `json:"abi,omitempty"` // if not the machine's first
 	Program string `json:"program"`
-	Outcome string `json:"outcome"` // EPERM, or killed
+	Thread  string `json:"thread,omitempty"` // if not called as the program
+	Outcome string `json:"outcome"`          // EPERM, or killed
 	// By names what refused it: "seccomp default profile", "CAP_SYS_TIME", or
 	// both joined by "and": what would have to give way.
 	By  string `json:"by"`
@@ -58,7 +61,15 @@ func (l *Line) String() string {
 	if l.Count > 1 {
 		times = fmt.Sprintf(", %d times", l.Count)
 	}
-	return fmt.Sprintf("%s%s: %s in %s%s (%s): %s", l.Syscall, abi, what, l.Program, times, l.By, l.Fix)
+	return fmt.Sprintf("%s%s: %s in %s%s (%s): %s", l.Syscall, abi, what, InProgram(l.Program, l.Thread), times, l.By, l.Fix)
+}
+
+// InProgram names a program, and its thread if that has a name of its own.
+func InProgram(program, thread string) string {
+	if thread == "" {
+		return Printable(program)
+	}
+	return Printable(program + " (thread " + thread + ")")
 }
 
 const killed = "killed"
@@ -90,7 +101,7 @@ func order(harmless bool) int {
 }
 
 func (c *Context) line(d *record.Denial) Line {
-	l := Line{Syscall: d.Syscall, Program: Printable(d.Program), Outcome: d.Errno, Count: d.Count}
+	l := Line{Syscall: d.Syscall, Program: Printable(d.Program), Thread: Printable(d.Thread), Outcome: d.Errno, Count: d.Count}
 	if d.ABI != nativeABI() {
 		l.ABI = d.ABI
 	}
@@ -248,4 +259,35 @@ var suspicious = [...]string{
 	"chroot", "execveat", "memfd_create", "memfd_secret", "mknod", "mknodat", "name_to_handle_at", "personality",
 	"pidfd_getfd", "pkey_alloc", "pkey_mprotect", "process_madvise", "process_mrelease", "process_vm_readv",
 	"process_vm_writev", "ptrace", "remap_file_pages", "seccomp", "setfsgid", "setfsuid", "splice", "tee", "vfork", "vmsplice",
+}
+
+// SuspiciousValue reports whether a call with this value in an argument opens more
+// of the kernel than the same call with others: unusual sockets, new namespaces,
+// memory that is code, commands that change what a process may do.
+func SuspiciousValue(call string, arg int, value uint64) bool {
+	has := func(bits uint64) bool { return value&bits != 0 }
+	among := func(list ...uint64) bool { return slices.Contains(list, value) }
+	switch call {
+	case "socket":
+		const kind = 0xf // SOCK_TYPE_MASK, include/linux/net.h
+		return arg == 0 && !among(unix.AF_UNIX, unix.AF_INET, unix.AF_INET6) || arg == 1 && value&kind == unix.SOCK_RAW
+	case "clone", "unshare":
+		return arg == 0 && has(unix.CLONE_NEWNS|unix.CLONE_NEWCGROUP|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC|unix.CLONE_NEWUSER|
+			unix.CLONE_NEWPID|unix.CLONE_NEWNET)
+	case "mmap", "mmap2", "mprotect", "pkey_mprotect":
+		return arg == 2 && has(unix.PROT_EXEC) && (has(unix.PROT_WRITE) || call != "mmap" && call != "mmap2")
+	case "personality":
+		return arg == 0 && !among(0, 1<<32-1)
+	case "prctl":
+		return arg == 0 && among(unix.PR_SET_DUMPABLE, unix.PR_SET_KEEPCAPS, unix.PR_SET_SECCOMP, unix.PR_SET_SECUREBITS,
+			unix.PR_SET_MM, unix.PR_CAP_AMBIENT, unix.PR_SET_PTRACER, unix.PR_SET_SYSCALL_USER_DISPATCH)
+	case "ioctl":
+		const siocdevprivate = 0x89ff
+		return arg == 1 && (among(unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSETD, unix.TUNSETIFF) || value > 0xffff || value > 0x8900 && value <= siocdevprivate)
+	case "setsockopt":
+		return arg == 1 && !among(unix.SOL_SOCKET, unix.SOL_IP, unix.SOL_IPV6, unix.SOL_TCP, unix.SOL_UDP)
+	case "ptrace", "keyctl", "bpf":
+		return arg == 0
+	}
+	return false
 }

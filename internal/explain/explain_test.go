@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -88,5 +89,33 @@ func TestSuspiciousIsSorted(t *testing.T) {
 	}
 	if Suspicious("read") || Suspicious("socket") {
 		t.Error("read or socket is suspicious")
+	}
+}
+
+func TestSuspiciousValue(t *testing.T) {
+	for _, tt := range []struct {
+		call  string
+		arg   int
+		value uint64
+		want  bool
+	}{
+		{"socket", 0, 2, false}, {"socket", 0, 16, true}, {"socket", 1, 0x80003, true}, {"socket", 1, 0x80001, false},
+		{"clone", 0, 0x1200011, false}, {"clone", 0, 0x10000011, true}, {"unshare", 0, 0x400, false}, {"unshare", 0, 0x20000, true},
+		{"mmap", 2, 5, false}, {"mmap", 2, 7, true}, {"mprotect", 2, 5, true}, {"mprotect", 2, 3, false},
+		{"personality", 0, 0xffffffff, false}, {"personality", 0, 0x40000, true}, {"prctl", 0, 15, false}, {"prctl", 0, 22, true},
+		{"ioctl", 1, 0x5401, false}, {"ioctl", 1, 0x5412, true}, {"ioctl", 1, 0x8933, true}, {"setsockopt", 1, 1, false},
+		{"setsockopt", 1, 263, true}, {"ptrace", 0, 0, true}, {"fcntl", 1, 2, false},
+	} {
+		if got := SuspiciousValue(tt.call, tt.arg, tt.value); got != tt.want {
+			t.Errorf("%s, argument %d = %#x: %v, want %v", tt.call, tt.arg, tt.value, got, tt.want)
+		}
+	}
+}
+
+func TestThreadIsNamed(t *testing.T) {
+	list := Denials([]record.Denial{{Syscall: "mount", ABI: "amd64", Program: "node", Thread: "worker", Errno: "EPERM", By: "capability", Capabilities: []string{"SYS_ADMIN"}, Count: 1}},
+		Context{Root: true})
+	if want := "mount: denied EPERM in node (thread worker) (CAP_SYS_ADMIN)"; len(list) != 1 || !strings.HasPrefix(list[0].String(), want) {
+		t.Errorf("%v, want %s", list, want)
 	}
 }

@@ -241,6 +241,12 @@ func denied(errno string, killed bool) *Denial {
 		Killed: killed, Count: 1, Args: [6]uint64{1, 2, 3, 4, 5, 6}}
 }
 
+// ofThread is a denial in a thread with a name of its own.
+func ofThread(d *Denial) *Denial {
+	d.Program, d.Thread = "exe", d.Program
+	return d
+}
+
 func getpgid(want unix.Errno) func() error {
 	return func() error { return raw(want, unix.SYS_GETPGID, 1, 2, 3, 4, 5, 6) }
 }
@@ -264,7 +270,7 @@ func seccompCases() map[string]denialCase {
 			return getpgidAny()
 		}),
 		"KILL_PROCESS": filtered(seccomp.KillProcess, denied("", true), getpgidAny),
-		"KILL_THREAD":  {want: denied("", true), run: killThread},
+		"KILL_THREAD":  {want: ofThread(denied("", true)), run: killThread},
 		"NOTIFY":       filtered(seccomp.Notify, denied("EACCES", false), getpgid(unix.EACCES)),
 		"NOTIFY success": filtered(seccomp.Notify, nil, func() error {
 			return raw(0, unix.SYS_GETPGID, 7)

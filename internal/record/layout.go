@@ -56,7 +56,8 @@ type mapCount struct {
 type mapFirst struct {
 	Time       uint64 // CLOCK_MONOTONIC, ns
 	PID, Taken uint32
-	Comm       [16]byte
+	Program    [16]byte
+	Thread     [16]byte
 }
 
 type mapOddKey struct {
@@ -73,7 +74,7 @@ type mapDenialKey struct {
 	Refused           uint64
 	Session, Slot, Nr uint32
 	Error             uint32
-	Comm              [16]byte
+	Program           [16]byte
 	Reason, Killed    uint8
 	_                 [6]uint8
 }
@@ -82,13 +83,14 @@ type mapDenial struct {
 	Count, Time uint64
 	Args        [6]uint64
 	PID, _      uint32
+	Thread      [16]byte
 }
 
 type mapCapabilityKey struct {
 	Stack             [frames]uint64
 	Session, Slot, Nr uint32
 	UserNS            uint32
-	Comm              [16]byte
+	Program           [16]byte
 	Cap, OtherCred    uint8
 	_                 [6]uint8
 }

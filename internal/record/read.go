@@ -102,7 +102,7 @@ func (s *Session) readSyscall(slot uint32) (*Syscall, error) {
 		return nil, err
 	}
 	if call.Count > 0 {
-		call.FirstProgram = text(first.Comm)
+		call.FirstProgram, call.FirstThread = names(first.Program, first.Thread)
 		call.FirstPID = int(first.PID)
 		call.FirstAfter = s.after(first.Time)
 	}
@@ -133,6 +133,14 @@ func (s *Session) after(clock uint64) time.Duration {
 }
 
 func text(comm [16]byte) string { return unix.ByteSliceToString(comm[:]) }
+
+// names are those of a program, and of its thread if that has another.
+func names(program, thread [16]byte) (string, string) {
+	if program == thread {
+		return text(program), ""
+	}
+	return text(program), text(thread)
+}
 
 func (s *Session) readArgs(slot uint32) (all []ArgValues, err error) {
 	mask, place := s.r.args.mask[slot], s.place*s.r.args.places+uint32(s.r.args.first[slot])
@@ -234,7 +242,7 @@ func addCheck(all []*checks, key *mapCapabilityKey, c *mapCapability, own uint32
 	check := &checks{frames: key.Stack, other: key.OtherCred != 0}
 	check.Name, check.UserNS = capability.Cap(key.Cap).Short(), ns
 	check.Granted, check.Refused = c.Granted, c.Refused
-	check.Programs = []string{text(key.Comm)}
+	check.Programs = []string{text(key.Program)}
 	if name := callName(key.Slot, key.Nr); name != "" {
 		check.Syscalls = []string{name}
 	}
@@ -337,10 +345,11 @@ func (s *Session) readDenials(rec *Recording) error {
 func (s *Session) denial(key *mapDenialKey, d *mapDenial, rec *Recording) *Denial {
 	errno := unix.Errno(key.Error)
 	denial := &Denial{
-		Syscall: callName(key.Slot, key.Nr), ABI: abis[key.Slot/abiSlots].Short(), Program: text(key.Comm),
+		Syscall: callName(key.Slot, key.Nr), ABI: abis[key.Slot/abiSlots].Short(),
 		Args: d.Args, PID: int(d.PID), After: s.after(d.Time),
 		By: "seccomp", Killed: key.Killed != 0, Count: d.Count,
 	}
+	denial.Program, denial.Thread = names(key.Program, d.Thread)
 	if errno != 0 {
 		denial.Errno = unix.ErrnoName(errno)
 		if denial.Errno == "" {

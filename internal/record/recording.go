@@ -39,9 +39,11 @@ type Syscall struct {
 	Count, Startup, Running uint64
 	// Blocked is how often a seccomp filter stopped it.
 	Blocked uint64
-	// FirstProgram (the thread's name), FirstPID (as the host has it) and
-	// FirstAfter (since Started) are those of the first that entered.
+	// FirstProgram (what its first thread is called), FirstThread (if that has
+	// another name), FirstPID (as the host has it) and FirstAfter (since Started)
+	// are those of the first that entered.
 	FirstProgram string        `json:",omitempty"`
+	FirstThread  string        `json:",omitempty"`
 	FirstPID     int           `json:",omitempty"`
 	FirstAfter   time.Duration `json:",omitempty"`
 	Args         []ArgValues   `json:",omitempty"`
@@ -88,6 +90,7 @@ type Capability struct {
 // Denial is one kind of call that was denied.
 type Denial struct {
 	Syscall, ABI, Program string
+	Thread                string        `json:",omitempty"` // of the first, if not called as the program
 	Args                  [6]uint64     // of the first
 	PID                   int           // of the first, as the host has it
 	After                 time.Duration // of the first, since Started

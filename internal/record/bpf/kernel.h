@@ -96,6 +96,8 @@ struct task_struct {
 	int exit_code;
 	int pid;
 	int tgid;
+	char comm[16];
+	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct pid *thread_pid;
 	const struct cred *real_cred;

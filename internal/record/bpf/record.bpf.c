@@ -79,7 +79,7 @@ struct count {
 struct first {
 	__u64 time; // CLOCK_MONOTONIC, ns
 	__u32 pid, taken;
-	char comm[16];
+	char program[16], thread[16];
 };
 
 struct odd_key {
@@ -96,7 +96,7 @@ struct denial_key {
 	__u64 refused;
 	__u32 session, slot, nr;
 	__u32 error;
-	char comm[16];
+	char program[16];
 	__u8 reason, killed;
 	__u8 unused[6];
 };
@@ -105,13 +105,14 @@ struct denial {
 	__u64 count, time;
 	__u64 args[6];
 	__u32 pid, unused;
+	char thread[16];
 };
 
 struct capability_key {
 	__u64 stack[FRAMES];
 	__u32 session, slot, nr;
 	__u32 user_ns;
-	char comm[16];
+	char program[16];
 	__u8 cap, other_cred;
 	__u8 unused[6];
 };
@@ -211,6 +212,15 @@ struct {
 	bpf_probe_read_kernel(&to, sizeof(to), &from->field); \
 	to; \
 })
+
+// name_program names the current program: what its first thread is called. The
+// others may have names of their own. The room must be all zero.
+static void name_program(char program[16])
+{
+	struct task_struct *leader = follow((struct task_struct *)bpf_get_current_task(), group_leader);
+
+	bpf_probe_read_kernel_str(program, 16, &leader->comm);
+}
 
 static void lose(__u32 recording, enum lost what)
 {
@@ -367,7 +377,8 @@ static void keep_first(__u32 recording, __u32 slot)
 		return;
 	f->time = bpf_ktime_get_ns();
 	f->pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(f->comm, sizeof(f->comm));
+	name_program(f->program);
+	bpf_get_current_comm(f->thread, sizeof(f->thread));
 }
 
 static void count_blocked(struct task *t)
@@ -425,12 +436,13 @@ static void keep_denial(struct task *t, enum reason reason, __u32 error, bool ki
 	key.error = error;
 	key.reason = reason;
 	key.killed = killed;
-	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	name_program(key.program);
 	d = bpf_map_lookup_elem(&denials, &key);
 	if (!d) {
 		first.time = bpf_ktime_get_ns();
 		first.pid = bpf_get_current_pid_tgid() >> 32;
 		__builtin_memcpy(first.args, t->args, sizeof(first.args));
+		bpf_get_current_comm(first.thread, sizeof(first.thread));
 		if (!bpf_map_update_elem(&denials, &key, &first, BPF_NOEXIST))
 			return;
 		d = bpf_map_lookup_elem(&denials, &key);
@@ -570,7 +582,7 @@ int cap_capable(__u64 *ctx)
 	key.user_ns = follow(ns, ns.inum);
 	key.cap = cap;
 	key.other_cred = cred != follow((struct task_struct *)bpf_get_current_task(), real_cred);
-	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	name_program(key.program);
 	if (bpf_get_stack(ctx, key.stack, sizeof(key.stack), 0) < 0)
 		lose(t->recording, LOST_STACKS);
 	if (ret)

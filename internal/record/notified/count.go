@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,15 +100,38 @@ func keyOf(r *notify.Request) (key, bool) {
 	return key{}, false
 }
 
+// names are those of the program of a thread, and of the thread if that has
+// another.
+func names(tid int) (program, thread string) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return "", "" // it has been killed
+	}
+	leader := tid
+	for line := range strings.Lines(string(status)) {
+		if n, ok := strings.CutPrefix(line, "Tgid:\t"); ok {
+			leader, _ = strconv.Atoi(strings.TrimSpace(n))
+		}
+	}
+	thread = comm(tid)
+	if program = comm(leader); program == thread {
+		thread = ""
+	}
+	return program, thread
+}
+
+func comm(tid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", tid))
+	return strings.TrimSuffix(string(b), "\n")
+}
+
 // first makes the entry of a call that is new, while its caller waits.
 func (c *counter) first(k key, r *notify.Request) *call {
 	one := &call{}
 	one.ABI, one.Nr = k.arch.Short(), k.nr
 	one.Name, _ = syscalls.Name(k.arch, k.nr)
 	one.FirstPID, one.FirstAfter = r.PID, time.Since(c.start)
-	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", r.PID)); err == nil {
-		one.FirstProgram = strings.TrimSuffix(string(comm), "\n")
-	}
+	one.FirstProgram, one.FirstThread = names(r.PID)
 	if s, ok := syscalls.Find(one.Name); ok {
 		one.watched = record.WatchedArgs(k.arch, one.Name)
 		for i := range 6 {
