@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,13 +17,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/explain"
 	"github.com/brig-run/brig/internal/learn"
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/policy/export"
 	"github.com/brig-run/brig/internal/spec"
-	"github.com/brig-run/brig/seccomp"
 )
 
 // learnFlags are those of brig learn, beside those of brig run.
@@ -77,7 +76,7 @@ func (l *learnFlags) register(cmd *cobra.Command) {
 	f.StringVar(&l.until, "until", "", "healthy, exit, or a duration such as 30s")
 	f.IntVar(&l.runs, "runs", 1, "runs to learn from")
 	f.BoolVar(&l.noProve, "no-prove", false, "only record")
-	f.StringVar(&l.shrink, "shrink", "", "also run without each suspicious system call, or with =all without each")
+	f.StringVar(&l.shrink, "shrink", "", "also run without each suspicious system call, with --args without each suspicious value of an argument; =all: without each")
 	f.Lookup("shrink").NoOptDefVal = "suspicious"
 	f.BoolVar(&l.args, "args", false, "allow system calls only with the arguments that were seen, where they say what a call does")
 	f.BoolVar(&l.unconfined, "unconfined", false, "learn with all capabilities and no seccomp filter")
@@ -101,6 +100,9 @@ func (l *learnFlags) run(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("%s is there already: name it with -o to replace it, or name another file", l.output)
 		}
 	}
+	if err := writable(l.output); err != nil {
+		return err
+	}
 	e, o, err := l.a.prepare(l.createFlags, cmd, args)
 	if err != nil {
 		return err
@@ -113,6 +115,20 @@ func (l *learnFlags) run(cmd *cobra.Command, args []string) error {
 		return l.failed(err)
 	}
 	return l.finish(result, args)
+}
+
+// writable refuses a file that could not be written at the end of a long work.
+func writable(name string) error {
+	if name == "-" {
+		return nil
+	}
+	if fi, err := os.Stat(name); err == nil && fi.IsDir() {
+		return fmt.Errorf("-o %s: it is a directory; name a file in it", name)
+	}
+	if err := unix.Access(filepath.Dir(name), unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("-o %s: the directory %s: %w", name, filepath.Dir(name), err)
+	}
+	return nil
 }
 
 // learner makes a learner of the flags.
@@ -218,7 +234,8 @@ func (a *app) learning(e learn.Event) {
 	fmt.Fprintf(a.err, "%s (%s): %s\n", what, e.Took.Round(time.Millisecond), explain.Printable(outcome))
 }
 
-// failed adds what the container was denied to why nothing could be learned.
+// failed adds what the container was denied to why nothing could be learned, or
+// what it wrote last if it was denied nothing.
 func (l *learnFlags) failed(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return &exitError{130, errors.New("interrupted; no policy was written")}
@@ -227,19 +244,20 @@ func (l *learnFlags) failed(err error) error {
 	if !errors.As(err, &u) {
 		return err
 	}
-	if u.Under != "default" {
-		return err
-	}
-	kernel, _ := seccomp.RunningKernel()
-	lines := explain.Denials(u.Recording.Denials, explain.Context{
-		Caps: capability.Default(), Root: l.o.User == "", Profile: seccomp.Default(), ProfileName: "default profile", Kernel: kernel,
-	})
-	for _, d := range lines {
+	denied := false
+	for _, d := range explained(u.Recording, u.Held) {
 		if !d.Harmless {
 			fmt.Fprintln(l.a.err, "  "+d.String())
+			denied = true
 		}
 	}
-	return fmt.Errorf("%w; give it what it lacks, or learn with --unconfined", err)
+	switch {
+	case denied && !l.unconfined:
+		return fmt.Errorf("%w; give it what it lacks, or learn with --unconfined", err)
+	case u.Output != "" && !strings.Contains(err.Error(), u.Output):
+		return fmt.Errorf("%w; nothing was denied, and the container wrote last: %s", err, explain.Printable(u.Output))
+	}
+	return fmt.Errorf("%w; nothing was denied: try the probe and the container by hand", err)
 }
 
 func (l *learnFlags) finish(r *learn.Result, args []string) error {

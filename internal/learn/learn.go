@@ -203,6 +203,8 @@ type UnlearnableError struct {
 	Err       error
 	Under     string
 	Recording *record.Recording
+	Held      *engine.Confinement // what confined it
+	Output    string              // the last line that it wrote, if any
 }
 
 func (e *UnlearnableError) Error() string {
@@ -212,7 +214,7 @@ func (e *UnlearnableError) Error() string {
 func (e *UnlearnableError) Unwrap() error { return e.Err }
 
 func (l *Learner) unlearnable(o *outcome) error {
-	return &UnlearnableError{o.err, l.Under, o.recording}
+	return &UnlearnableError{o.err, l.Under, o.recording, o.held, o.output.lastLine()}
 }
 
 // policyOf makes a policy of one run's recording.

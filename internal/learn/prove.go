@@ -31,6 +31,10 @@ func (l *Learner) prove(ctx context.Context, p *policy.Policy) (bool, error) {
 		if err := l.reduce(ctx, p, l.suspects(p)); err != nil {
 			return false, err
 		}
+		if err := l.reduce(ctx, p, l.values(p)); err != nil {
+			return false, err
+		}
+		dropEmpty(p)
 	}
 	// What was granted on suspicion alone leaves no trace.
 	p.Capabilities = slices.DeleteFunc(p.Capabilities, func(c policy.Capability) bool {
@@ -112,7 +116,8 @@ func (l *Learner) healBlindly(ctx context.Context, p *policy.Policy) (bool, erro
 
 // candidate is a part of a policy that may not be needed.
 type candidate struct {
-	what   string
+	what   string // in words
+	name   string // of the capability or system call
 	status *string
 	breaks *string
 }
@@ -128,7 +133,7 @@ func capabilities(p *policy.Policy) (list []func(*policy.Policy) *candidate) {
 		if c.Status == policy.Asked {
 			list = append(list, func(p *policy.Policy) *candidate {
 				c := &p.Capabilities[i]
-				return &candidate{c.Name, &c.Status, &c.Breaks}
+				return &candidate{c.Name, c.Name, &c.Status, &c.Breaks}
 			})
 		}
 	}
@@ -141,11 +146,51 @@ func (l *Learner) suspects(p *policy.Policy) (list []func(*policy.Policy) *candi
 		if c.Status == policy.Asked && (l.Shrink == ShrinkAll || explain.Suspicious(c.Name)) {
 			list = append(list, func(p *policy.Policy) *candidate {
 				c := &p.Syscalls[i]
-				return &candidate{c.Name, &c.Status, &c.Breaks}
+				return &candidate{c.Name, c.Name, &c.Status, &c.Breaks}
 			})
 		}
 	}
 	return list
+}
+
+// values are the values of arguments that are tried to be done without: those of
+// conditions, of calls that are needed. What came of it is kept in the policy.
+func (l *Learner) values(p *policy.Policy) (list []func(*policy.Policy) *candidate) {
+	for i := range p.Syscalls {
+		c := &p.Syscalls[i]
+		for j := range c.Args {
+			a := &c.Args[j]
+			if !a.Enforce || c.Status != policy.Asked && c.Status != policy.Verified {
+				continue
+			}
+			onlyOne := len(a.Allowed()) == 1
+			for _, v := range a.Allowed() {
+				if l.Shrink != ShrinkAll && !explain.SuspiciousValue(c.Name, int(a.Index), v) || onlyOne && c.Status == policy.Verified {
+					continue // the last value goes with the call
+				}
+				n := len(a.Tried)
+				a.Tried = append(a.Tried, policy.Tried{Value: v, Status: policy.Asked})
+				list = append(list, func(p *policy.Policy) *candidate {
+					c := &p.Syscalls[i]
+					a := &c.Args[j]
+					what := fmt.Sprintf("%s with argument %d = %#x", c.Name, a.Index, v)
+					return &candidate{what, c.Name, &a.Tried[n].Status, &a.Tried[n].Breaks}
+				})
+			}
+		}
+	}
+	return list
+}
+
+// dropEmpty takes away calls that are allowed with no value any more.
+func dropEmpty(p *policy.Policy) {
+	for i := range p.Syscalls {
+		for _, a := range p.Syscalls[i].Args {
+			if a.Enforce && len(a.Allowed()) == 0 {
+				p.Syscalls[i].Status = policy.Unneeded
+			}
+		}
+	}
 }
 
 // reduce tries to do without each part, then without all of those together that
@@ -193,7 +238,7 @@ func (l *Learner) oneByOne(ctx context.Context, p *policy.Policy, free []*candid
 		l.tell(Event{Step: "drop", What: c.what + " and others", Err: o.err, N: i + 1, Of: len(free), Took: o.took})
 		if o.err != nil {
 			undo()
-			*c.status, *c.breaks = policy.Verified, verdict(o, c.what)+" (when others that can stand in for it are gone too)"
+			*c.status, *c.breaks = policy.Verified, verdict(o, c.name)+" (when others that can stand in for it are gone too)"
 		}
 	}
 	return nil
@@ -232,21 +277,21 @@ func (l *Learner) without(ctx context.Context, p *policy.Policy, c *candidate, n
 		if err != nil {
 			return "", err
 		}
-		if o.err != nil && try == 0 && !blames(o, c.what) {
+		if o.err != nil && try == 0 && !blames(o, c.name) {
 			continue
 		}
 		l.tell(Event{Step: "drop", What: c.what, Err: o.err, N: n, Of: of, Took: o.took})
 		if o.err == nil {
 			return "", nil
 		}
-		return verdict(o, c.what), nil
+		return verdict(o, c.name), nil
 	}
 }
 
 // blames reports whether the run was denied what it lacked.
-func blames(o *outcome, what string) bool {
+func blames(o *outcome, name string) bool {
 	for _, d := range o.recording.Denials {
-		if d.Syscall == what || slices.Contains(d.Capabilities, what) {
+		if d.Syscall == name || slices.Contains(d.Capabilities, name) {
 			return true
 		}
 	}
@@ -255,11 +300,11 @@ func blames(o *outcome, what string) bool {
 
 // verdict says in one line what broke, with the denial that came of what was
 // lacking, or the first one.
-func verdict(o *outcome, what string) string {
+func verdict(o *outcome, name string) string {
 	text := o.err.Error()
 	first := -1
 	for i, d := range o.recording.Denials {
-		if d.Syscall == what || slices.Contains(d.Capabilities, what) {
+		if d.Syscall == name || slices.Contains(d.Capabilities, name) {
 			first = i
 			break
 		}

@@ -26,6 +26,7 @@ type outcome struct {
 	took      time.Duration // until it was ready, or had ended
 	err       error         // why it is not what the user wants; nil: it works
 	output    tail
+	held      *engine.Confinement // nil under a policy
 }
 
 // errEnded says that a server ended before it answered.
@@ -71,11 +72,10 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 		return out, nil
 	}
 	if t.policy == nil {
-		held, err := run.Container.Confinement() // now: it may soon be gone
-		if err != nil {
+		if out.held, err = run.Container.Confinement(); err != nil { // now: it may soon be gone
 			return nil, err
 		}
-		l.had = l.had.Union(held.Caps)
+		l.had = l.had.Union(out.held.Caps)
 	}
 	w := &watcher{l: l, t: t, run: run, session: session, out: out, ended: make(chan int, 1)}
 	w.watch(ctx)

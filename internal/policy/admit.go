@@ -147,10 +147,12 @@ func (c *Syscall) admitValues(d *record.Denial, comment string) (string, error) 
 		if width := call.Width(arch, int(a.Index)); width < 64 {
 			value &= 1<<width - 1
 		}
-		if !a.Enforce || slices.Contains(a.Values, value) {
+		if !a.Enforce || slices.Contains(a.Allowed(), value) {
 			continue
 		}
-		if len(a.Values) == maxValues {
+		if t := a.tried(value); t >= 0 {
+			a.Tried = slices.Delete(a.Tried, t, t+1)
+		} else if len(a.Values) == maxValues {
 			a.More, a.Enforce = true, false
 		} else {
 			a.Values = append(a.Values, value)

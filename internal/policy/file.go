@@ -183,6 +183,27 @@ func (s *strict) checkArgs(at string, c *Syscall) error {
 			return s.fault(at+".enforce", errors.New("the list of values is not complete; set more to false if it is now"))
 		}
 		seen[a.Index] = true
+		if err := s.checkTried(at, &a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *strict) checkTried(at string, a *Arg) error {
+	seen := map[uint64]bool{}
+	for n, v := range a.Tried {
+		at := fmt.Sprintf("%s.tried[%d]", at, n)
+		switch {
+		case !slices.Contains(a.Values, v.Value):
+			return s.fault(at+".value", fmt.Errorf("%d is none of the values", v.Value))
+		case seen[v.Value]:
+			return s.fault(at+".value", fmt.Errorf("%d is there twice", v.Value))
+		}
+		seen[v.Value] = true
+		if err := oneOf("status", v.Status, Verified, Unneeded); err != nil {
+			return s.fault(at+".status", err)
+		}
 	}
 	return nil
 }

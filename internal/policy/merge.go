@@ -27,7 +27,7 @@ func (p *Policy) Clone() *Policy {
 	})
 	c.Syscalls = cloned(p.Syscalls, func(c *Syscall) {
 		c.ABIs = slices.Clone(c.ABIs)
-		c.Args = cloned(c.Args, func(a *Arg) { a.Values = slices.Clone(a.Values) })
+		c.Args = cloned(c.Args, func(a *Arg) { a.Values, a.Tried = slices.Clone(a.Values), slices.Clone(a.Tried) })
 		if c.First != nil {
 			first := *c.First
 			c.First = &first
@@ -185,10 +185,25 @@ func joinArgs(a, b []Arg) []Arg {
 		values := slices.Concat(out[i].Values, arg.Values)
 		slices.Sort(values)
 		values = slices.Compact(values)
+		out[i].Tried = joinTried(&out[i], &arg)
 		out[i].More = out[i].More || arg.More || len(values) > maxValues
 		out[i].Values = values[:min(len(values), maxValues)]
+		out[i].Tried = slices.DeleteFunc(out[i].Tried, func(t Tried) bool { return !slices.Contains(out[i].Values, t.Value) })
 	}
 	slices.SortFunc(out, func(a, b Arg) int { return cmp.Compare(a.Index, b.Index) })
+	return out
+}
+
+// joinTried keeps what broke in either, and as unneeded what neither allows.
+func joinTried(a, b *Arg) (out []Tried) {
+	allowed := append(a.Allowed(), b.Allowed()...)
+	for _, t := range slices.Concat(a.Tried, b.Tried) {
+		have := slices.ContainsFunc(out, func(o Tried) bool { return o.Value == t.Value })
+		if !have && (t.Status == Verified || !slices.Contains(allowed, t.Value)) {
+			out = append(out, t)
+		}
+	}
+	slices.SortFunc(out, func(a, b Tried) int { return cmp.Compare(a.Value, b.Value) })
 	return out
 }
 

@@ -15,6 +15,16 @@ import (
 // the kernel makes programs call after signals (signal(7), restart_syscall(2)).
 var base = []string{"execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn"}
 
+// StartCalls are the calls by which the loaders of glibc and musl start a program
+// on x86-64: what is assumed where a start was not recorded.
+func StartCalls() []string {
+	return []string{
+		"access", "arch_prctl", "brk", "close", "fcntl", "fstat", "futex", "getrandom", "mmap", "mprotect", "munmap", "newfstatat",
+		"open", "openat", "pread64", "prlimit64", "read", "readlink", "rseq", "rt_sigaction", "rt_sigprocmask", "set_robust_list",
+		"set_tid_address",
+	}
+}
+
 // FromRecording makes a policy of what one run used. The run's kernel, machine,
 // time and completeness are those of the recording if it leaves them out.
 func FromRecording(rec *record.Recording, run Run) (*Policy, error) {
@@ -47,7 +57,7 @@ func (p *Policy) addSyscalls(rec *record.Recording, run string) {
 		}
 		entry := Syscall{
 			Name: c.Name, Status: Asked, ABIs: []string{c.ABI}, Startup: c.Startup, Running: c.Running, Runs: 1,
-			First: &First{Program: c.FirstProgram, Run: run, Seconds: c.FirstAfter.Seconds()},
+			First: &First{Program: c.FirstProgram, Thread: c.FirstThread, Run: run, Seconds: c.FirstAfter.Seconds()},
 		}
 		for _, a := range c.Args {
 			entry.Args = append(entry.Args, Arg{Index: a.Index, Values: slices.Clone(a.Values), More: a.More, Memory: a.Memory})

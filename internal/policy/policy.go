@@ -119,7 +119,8 @@ type Syscall struct {
 
 // First is the first use of a call, over all runs.
 type First struct {
-	Program string  `json:"program"` // thread name
+	Program string  `json:"program"`
+	Thread  string  `json:"thread,omitempty"` // if it is not called as the program
 	Run     string  `json:"run,omitempty"`
 	Seconds float64 `json:"seconds"` // since the run's start
 }
@@ -135,6 +136,16 @@ type Arg struct {
 	Memory bool `json:"memory,omitempty"`
 	// Enforce makes a condition of it: the call is allowed with these values only.
 	Enforce bool `json:"enforce,omitempty"`
+	// Tried are those of the values without which the container was run.
+	Tried []Tried `json:"tried,omitempty"`
+}
+
+// Tried is what came of running without a value of an argument. An unneeded one is
+// not allowed, where the argument is a condition.
+type Tried struct {
+	Value  uint64 `json:"value"`
+	Status string `json:"status"`
+	Breaks string `json:"breaks,omitempty"`
 }
 
 // Answer is the error that a call which is not allowed gets.

@@ -206,6 +206,50 @@ func TestMergeConditions(t *testing.T) {
 	}
 }
 
+// What was tried of the values of an argument: an unneeded one is not allowed, also
+// in a union with a policy that never saw it.
+func TestTried(t *testing.T) {
+	one := func(values []uint64, tried ...Tried) *Policy {
+		return &Policy{Version: 1, Syscalls: []Syscall{{Name: "socket", Status: Asked, Args: []Arg{{Values: values, Enforce: true, Tried: tried}}}}}
+	}
+	unneeded := func(v uint64) Tried { return Tried{Value: v, Status: Unneeded} }
+	verified := func(v uint64) Tried { return Tried{Value: v, Status: Verified, Breaks: "all"} }
+	for name, tt := range map[string]struct {
+		a, b    *Policy
+		allowed []uint64
+		tried   []Tried
+	}{
+		"never seen":    {one([]uint64{1, 16}, unneeded(16)), one([]uint64{2}), []uint64{1, 2}, []Tried{unneeded(16)}},
+		"seen, allowed": {one([]uint64{1, 16}, unneeded(16)), one([]uint64{16}), []uint64{1, 16}, nil},
+		"both":          {one([]uint64{1, 16}, unneeded(16)), one([]uint64{2, 16}, unneeded(16)), []uint64{1, 2}, []Tried{unneeded(16)}},
+		"verified":      {one([]uint64{16}, unneeded(16)), one([]uint64{2, 16}, verified(16)), []uint64{2, 16}, []Tried{verified(16)}},
+	} {
+		m, err := Merge(tt.a, tt.b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := m.Syscalls[0].Args[0]; !slices.Equal(a.Allowed(), tt.allowed) || !slices.Equal(a.Tried, tt.tried) {
+			t.Errorf("%s: %+v, allowed %v", name, a, a.Allowed())
+		}
+		data, err := m.Encode()
+		if err == nil {
+			_, err = Parse("p", data)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	p := one([]uint64{1, 16}, unneeded(16))
+	profile, err := p.Profile()
+	if err != nil || len(profile.Syscalls) != 1 || profile.Syscalls[0].Args[0].Value != 1 {
+		t.Errorf("%+v, %v", profile, err)
+	}
+	denial := record.Denial{Syscall: "socket", ABI: "amd64", Errno: "EPERM", By: "seccomp", Args: [6]uint64{16}}
+	if got, err := p.Admit(&record.Recording{Denials: []record.Denial{denial}}, "why"); err != nil || len(got) != 1 || len(p.Syscalls[0].Args[0].Allowed()) != 2 {
+		t.Errorf("admitted %v, %v: %+v", got, err, p.Syscalls[0])
+	}
+}
+
 func TestDiff(t *testing.T) {
 	a := learned(t, recording(), "1")
 	if d, err := Diff(a, a, seccomp.X86_64); err != nil || len(d) != 0 {
@@ -304,15 +348,17 @@ func TestParseErrors(t *testing.T) {
 		whole(`"version": 1`):           "p:5: version: field given twice, first in line 2",
 		whole(`"runs": [{"id": "a"}]`):  "p:5: runs[0].purpose: missing; one of learn, prove",
 		whole(`"runs": [{"new": 1.5}]`): "p:5: runs.new: number 1.5 is out of range",
-		whole(`"answers": [{"name": "opne", "errno": "ENOSYS"}]`):                                                                                 `p:5: answers[0].name: unknown system call "opne"; did you mean open?`,
-		whole(`"answers": [{"name": "open", "errno": "ENOSYSS"}]`):                                                                                `p:5: answers[0].errno: unknown error "ENOSYSS"; did you mean ENOSYS?`,
-		`{"version": 1, "capabilities": [{"name": "CHOWN", "status": "askd"}]}`:                                                                   `p:1: capabilities[0].status: unknown status "askd"; did you mean asked?; it is one of verified, asked, unneeded, noise, added`,
-		`{"version": 1, "capabilities": [{"name": "CHWON", "status": "asked"}]}`:                                                                  "capabilities[0].name",
-		`{"version": 1, "syscalls": [{"name": "read", "status": "asked"}, {"name": "read", "status": "asked"}]}`:                                  "p:1: syscalls[1].name: read is there twice",
-		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "abis": ["amd65"]}]}`:                                                    "syscalls[0].abis[0]",
-		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 6, "values": [1]}]}]}`:                                "p:1: syscalls[0].args[0].index: a system call has only the arguments 0 to 5",
-		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [-1]}]}]}`:                               "out of range",
-		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [1], "more": true, "enforce": true}]}]}`: "syscalls[0].args[0].enforce",
+		whole(`"answers": [{"name": "opne", "errno": "ENOSYS"}]`):                                                                                                 `p:5: answers[0].name: unknown system call "opne"; did you mean open?`,
+		whole(`"answers": [{"name": "open", "errno": "ENOSYSS"}]`):                                                                                                `p:5: answers[0].errno: unknown error "ENOSYSS"; did you mean ENOSYS?`,
+		`{"version": 1, "capabilities": [{"name": "CHOWN", "status": "askd"}]}`:                                                                                   `p:1: capabilities[0].status: unknown status "askd"; did you mean asked?; it is one of verified, asked, unneeded, noise, added`,
+		`{"version": 1, "capabilities": [{"name": "CHWON", "status": "asked"}]}`:                                                                                  "capabilities[0].name",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked"}, {"name": "read", "status": "asked"}]}`:                                                  "p:1: syscalls[1].name: read is there twice",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "abis": ["amd65"]}]}`:                                                                    "syscalls[0].abis[0]",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 6, "values": [1]}]}]}`:                                                "p:1: syscalls[0].args[0].index: a system call has only the arguments 0 to 5",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [-1]}]}]}`:                                               "out of range",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [1], "more": true, "enforce": true}]}]}`:                 "syscalls[0].args[0].enforce",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [1], "tried": [{"value": 2, "status": "unneeded"}]}]}]}`: "p:1: syscalls[0].args[0].tried[0].value: 2 is none of the values",
+		`{"version": 1, "syscalls": [{"name": "read", "status": "asked", "args": [{"index": 0, "values": [1], "tried": [{"value": 1, "status": "asked"}]}]}]}`:    "syscalls[0].args[0].tried[0].status",
 	} {
 		_, err := Parse("p", []byte(text))
 		var at *Error

@@ -45,6 +45,19 @@ func (c *Syscall) conditional() bool {
 	return slices.ContainsFunc(c.Args, func(a Arg) bool { return a.Enforce })
 }
 
+// Allowed are the values that the argument may have where it is a condition.
+func (a *Arg) Allowed() []uint64 {
+	return slices.DeleteFunc(slices.Clone(a.Values), func(v uint64) bool {
+		i := a.tried(v)
+		return i >= 0 && a.Tried[i].Status == Unneeded
+	})
+}
+
+// tried is the place of a value in Tried, or -1.
+func (a *Arg) tried(value uint64) int {
+	return slices.IndexFunc(a.Tried, func(t Tried) bool { return t.Value == value })
+}
+
 // Profile returns the policy's seccomp profile: what is not allowed fails with
 // EPERM, or with the error that the policy gives as the answer. It is for the
 // ABIs on which calls were seen, beside the machine's own, and Docker's form has
@@ -115,6 +128,7 @@ func conditions(c *Syscall) []seccomp.SyscallRule {
 	var args []Arg
 	for _, a := range c.Args {
 		if a.Enforce {
+			a.Values = a.Allowed()
 			args = append(args, a)
 		}
 	}

@@ -55,6 +55,7 @@ var enums = map[string][]string{
 	"Run.purpose":       {PurposeLearn, PurposeProve},
 	"Capability.status": {Verified, Asked, Unneeded, Noise, Added},
 	"Syscall.status":    {Verified, Asked, Unneeded, Base, Added},
+	"Tried.status":      {Verified, Unneeded},
 }
 
 func (s *schema) object(t reflect.Type) map[string]any {
