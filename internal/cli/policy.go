@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -215,7 +216,7 @@ filter, which are added; --runtime says which will be used.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", orList(export.Names()))
-	f.StringVarP(&dir, "output", "o", "", "directory to write the files to")
+	f.StringVarP(&dir, "output", "o", "", "directory to write the files to, made if need be")
 	f.StringVar(&in.Name, "name", "", "name of files and objects (default: that of the policy or its image)")
 	f.StringSliceVar(&in.Runtimes, "runtime", nil, "what will start the container (default: any)")
 	f.BoolVar(&in.NoNewPrivileges, "no-new-privileges", false, "no program of the container needs set-user-ID bits or file capabilities")
@@ -246,6 +247,9 @@ func (a *app) writeExport(r *export.Result, dir string) error {
 		}
 		_, err := a.out.Write(r.Files[0].Data)
 		return err
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("make the directory for the files: %w", err)
 	}
 	for _, f := range r.Files {
 		name := filepath.Join(dir, f.Name)

@@ -236,10 +236,14 @@ func (f *recordFlags) finish(rec *record.Recording, w io.Writer, missing string)
 	return printRecording(w, rec)
 }
 
-const startMissing = "the container ran already when the recording began: what its start needs is not here"
+const startMissing = "the container ran already when the recording began: of what its start needs, only the calls by which programs are loaded are here, which are assumed"
 
 func (f *recordFlags) writePolicy(rec *record.Recording, missing string) error {
-	p, err := policy.FromRecording(rec, policy.Run{ID: "1", Purpose: policy.PurposeLearn})
+	if missing != "" {
+		rec.Assumed = policy.StartCalls()
+	}
+	id := "record-" + rec.Started.UTC().Format("20060102T150405.000")
+	p, err := policy.FromRecording(rec, policy.Run{ID: id, Purpose: policy.PurposeLearn})
 	if err != nil {
 		return err
 	}
@@ -260,7 +264,7 @@ func printRecording(w io.Writer, rec *record.Recording) error {
 	calls := [][]string{{"SYSCALL", "ABI", "COUNT", "BLOCKED", "FIRST PROGRAM"}}
 	for i := range rec.Syscalls {
 		c := &rec.Syscalls[i]
-		calls = append(calls, []string{cmp.Or(c.Name, fmt.Sprint(c.Nr)), c.ABI, fmt.Sprint(c.Count), fmt.Sprint(c.Blocked), explain.Printable(c.FirstProgram)})
+		calls = append(calls, []string{cmp.Or(c.Name, fmt.Sprint(c.Nr)), c.ABI, fmt.Sprint(c.Count), fmt.Sprint(c.Blocked), explain.InProgram(c.FirstProgram, c.FirstThread)})
 	}
 	caps := [][]string{{"CAPABILITY", "CLASS", "GRANTED", "REFUSED", "SYSTEM CALLS"}}
 	for i := range rec.Capabilities {
@@ -270,7 +274,7 @@ func printRecording(w io.Writer, rec *record.Recording) error {
 	denials := [][]string{{"DENIED", "OUTCOME", "COUNT", "PROGRAM", "BY"}}
 	for i := range rec.Denials {
 		d := &rec.Denials[i]
-		denials = append(denials, []string{d.Syscall, outcome(d), fmt.Sprint(d.Count), explain.Printable(d.Program), deniedBy(d)})
+		denials = append(denials, []string{d.Syscall, outcome(d), fmt.Sprint(d.Count), explain.InProgram(d.Program, d.Thread), deniedBy(d)})
 	}
 	for i, table := range [][][]string{calls, caps, denials} {
 		if i > 0 && len(table) == 1 {

@@ -103,7 +103,7 @@ func (s *session) listen(b []byte) {
 	if s.complained {
 		return
 	}
-	for _, words := range []string{"not permitted", "ermission denied", "not implemented"} {
+	for _, words := range []string{"not permitted", "ermission denied", "not implemented", "ad system call"} {
 		if bytes.Contains(b, []byte(words)) {
 			s.complained = true
 			return
@@ -116,12 +116,13 @@ func (s *session) listen(b []byte) {
 const badSystemCall = 128 + 31
 
 // watched is attached to a container that was just started, and ends with what
-// it was denied. Without a witness it says how to get one, to a person.
+// it was denied. Without a witness it says how to get one, where a container
+// failed and said itself that something was refused.
 func (s *session) watched(run *engine.Run) (int, error) {
 	if run.Witness == nil {
 		code, err := s.attached(run.Client, run.Container.ExitOf)
-		if err == nil && code != 0 && (s.complained || code == badSystemCall) && isTerminal(s.a.err) {
-			fmt.Fprintln(s.a.err, "brig: to see what was denied and how to allow it, add --explain")
+		if err == nil && code != 0 && (s.complained || code == badSystemCall) {
+			fmt.Fprintln(s.a.err, "brig: to see what it was denied, and the flag that allows it: brig run --explain")
 		}
 		return code, err
 	}
