@@ -1,6 +1,6 @@
 // Package boot sends the binary down a short path when it is not the command
 // line that was started: as the monitor of a container, or as the init process
-// of one.
+// of one. And it seals the program where it starts processes of containers itself.
 //
 // It does so from its init function. Go initializes packages by import path as
 // soon as their own imports are ready, so this one, which imports next to
@@ -26,5 +26,8 @@ func init() {
 		monitor.Main()
 	case initproc.Path:
 		initproc.Main(os.Args[1:])
+	}
+	if startsProcesses(os.Args) {
+		seal()
 	}
 }

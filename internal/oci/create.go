@@ -71,6 +71,9 @@ func (rt *Runtime) Create(o CreateOptions) error {
 // begin takes the ID and reads the bundle. Nothing is made but the container's
 // directory.
 func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
+	if err := seal(); err != nil {
+		return nil, err
+	}
 	if err := checkID(o.ID); err != nil {
 		return nil, err
 	}
@@ -90,6 +93,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 			return nil, err
 		}
 	}
+	ownFileLimit(spec.Process)
 	rootfs := spec.Root.Path
 	if !filepath.IsAbs(rootfs) {
 		rootfs = filepath.Join(bundle, rootfs)

@@ -50,6 +50,9 @@ type execution struct {
 // Exec runs a process in a container that runs. Unless detached it waits for its
 // end and returns the exit code.
 func (c *Container) Exec(o ExecOptions) (int, error) {
+	if err := seal(); err != nil {
+		return 0, err
+	}
 	status, err := c.Status()
 	if err != nil {
 		return 0, err
@@ -167,6 +170,7 @@ func withCaps(c *specs.LinuxCapabilities, more []string) *specs.LinuxCapabilitie
 
 // start plans and performs the process.
 func (x *execution) start(process *specs.Process) (int, error) {
+	ownFileLimit(process)
 	group, err := x.group()
 	if err == nil {
 		group, err = group.ForExec(x.opts.Cgroup, x.PID)

@@ -54,6 +54,9 @@ func (c *Container) startHooks() error {
 	if err != nil || spec.Hooks == nil || len(spec.Hooks.StartContainer) == 0 {
 		return err
 	}
+	if err := seal(); err != nil {
+		return err
+	}
 	filter, err := c.loadFilter()
 	if err != nil {
 		return err
