@@ -131,8 +131,11 @@ func planned(spec *specs.Spec, id string, o Options) (*Group, error) {
 // was killed in the middle: directories may be missing.
 func Load(dirs []string, o Options) (*Group, error) {
 	g := &Group{config: recorded(dirs, o), foreign: true}
-	if g.path = "of no directories"; len(dirs) > 0 {
-		g.path = dirs[0]
+	if len(dirs) > 0 {
+		g.path = strings.TrimPrefix(dirs[0], Root)
+		if !cgroups.IsCgroup2UnifiedMode() {
+			g.path = strings.TrimPrefix(g.path, "/"+hierarchyDir(dirs[0]))
+		}
 	}
 	if err := g.manage(pathsOf(dirs)); err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", g.path, err)

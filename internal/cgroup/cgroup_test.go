@@ -55,7 +55,25 @@ func value(t *testing.T, g *Group, v1, v2 string) string {
 
 func ptr[T any](v T) *T { return &v }
 
+// needs skips a test whose controllers another version of cgroups holds.
+func needs(t *testing.T, controllers ...string) {
+	t.Helper()
+	if Mode() != "v2" {
+		return
+	}
+	have, err := os.ReadFile(Root + "/cgroup.controllers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range controllers {
+		if !slices.Contains(strings.Fields(string(have)), c) {
+			t.Skipf("this kernel's %s controller is with cgroup v1", c)
+		}
+	}
+}
+
 func TestLimit(t *testing.T) {
+	needs(t, "memory", "cpu", "pids")
 	g, path := made(t)
 	if got := Existing(path); !slices.Equal(got, g.Dirs) {
 		t.Errorf("Existing is %v, Dirs %v", got, g.Dirs)
@@ -81,6 +99,7 @@ func TestLimit(t *testing.T) {
 
 // What the kernel refuses is an error that names the cgroup.
 func TestLimitRefused(t *testing.T) {
+	needs(t, "cpuset")
 	g, path := made(t)
 	err := g.Limit(&specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4095"}})
 	if err == nil || !strings.Contains(err.Error(), path) {

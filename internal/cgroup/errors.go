@@ -17,6 +17,9 @@ func named(err error) error {
 	if err == nil {
 		return nil
 	}
+	if strings.Contains(err.Error(), "unified resource") {
+		return fmt.Errorf("linux.resources.unified: %w", err)
+	}
 	var pe *fs.PathError
 	if !errors.As(err, &pe) {
 		if field := fieldOfText(err.Error()); field != "" {
@@ -27,7 +30,7 @@ func named(err error) error {
 	dir, file := filepath.Split(pe.Path)
 	field := fieldOfFile(file)
 	switch {
-	case field == "" || strings.Contains(err.Error(), "unified resource"):
+	case field == "":
 		return err
 	case errors.Is(err, os.ErrNotExist) && cgroups.PathExists(dir):
 		return fmt.Errorf("linux.resources.%s: %s: %w", field, missing(dir, file), err)

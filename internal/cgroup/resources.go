@@ -66,7 +66,7 @@ func (g *Group) cpu(out *cgroups.Resources, c *specs.LinuxCPU) {
 	}
 }
 
-// Weights of block I/O, kernel: Documentation/block/bfq-iosched.rst.
+// Weights of block I/O, config-linux.md, Block IO.
 const minWeight, maxWeight = 10, 1000
 
 func (g *Group) blockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) error {
@@ -75,7 +75,9 @@ func (g *Group) blockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) error {
 	}
 	set(&out.BlkioWeight, b.Weight)
 	set(&out.BlkioLeafWeight, b.LeafWeight)
-	if w := out.BlkioWeight; w != 0 && (w < minWeight || w > maxWeight) {
+	// v1's kernel knows its range. For v2 the weight is converted, and a small one
+	// would become a huge one.
+	if w := out.BlkioWeight; w != 0 && (w < minWeight || w > maxWeight) && cgroups.IsCgroup2UnifiedMode() {
 		return fmt.Errorf("linux.resources.blockIO.weight: %d: want %d to %d", w, minWeight, maxWeight)
 	}
 	if out.BlkioLeafWeight != 0 {
@@ -187,7 +189,7 @@ func (g *Group) memory(out *cgroups.Resources, m *specs.LinuxMemory) error {
 	}
 	if m.Swappiness != nil {
 		g.onlyV1("memory.swappiness")
-		if *m.Swappiness > 100 && int64(*m.Swappiness) != -1 {
+		if *m.Swappiness > 100 && int64(*m.Swappiness) != -1 && !cgroups.IsCgroup2UnifiedMode() {
 			return fmt.Errorf("linux.resources.memory.swappiness: %d: want 0 to 100", *m.Swappiness)
 		}
 	}
