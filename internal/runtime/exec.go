@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -25,14 +26,21 @@ type ExecConfig struct {
 	OwnStreams [3]bool
 	KeepFiles  int  // as in Config
 	Ready      bool // as in Config
+	// Linux is the container's, for what every process of it gets: personality
+	// and memory policy. It may be nil.
+	Linux         *specs.Linux
+	NoKeyring     bool // as in Config
+	ResetAffinity bool // as in Config
 }
 
 // NewExec plans a process that joins a running container. The caller makes
 // sure that PID is still the process it means after NewExec has returned: the
 // plan holds it by descriptor.
 func NewExec(cfg ExecConfig) (*Plan, error) {
-	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles, Ready: cfg.Ready}, nil)
-	p.program = cfg.Program
+	p := newPlanner(&Config{Filter: cfg.Filter, OwnStreams: cfg.OwnStreams, KeepFiles: cfg.KeepFiles, Ready: cfg.Ready,
+		NoKeyring: cfg.NoKeyring, ResetAffinity: cfg.ResetAffinity}, nil)
+	p.program, p.linux = cfg.Program, cfg.Linux
+	p.inUserns = slices.ContainsFunc(cfg.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 	fd, err := unix.PidfdOpen(cfg.PID, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", cfg.PID, err)
@@ -49,9 +57,23 @@ func NewExec(cfg ExecConfig) (*Plan, error) {
 func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	reg := p.pass(pidfd)
 	p.prologue()
+	if a := cfg.Process.ExecCPUAffinity; a != nil {
+		if err := p.affinity("initial", a.Initial); err != nil {
+			return err
+		}
+	}
 	p.joinCgroups(cfg.Cgroups)
-	p.apparmor(cfg.Process)
-	p.hostOOMScore(cfg.Process)
+	if p.cfg.ResetAffinity && (cfg.Process.ExecCPUAffinity == nil || cfg.Process.ExecCPUAffinity.Initial == "") {
+		p.allCPUs()
+	}
+	if a := cfg.Process.ExecCPUAffinity; a != nil {
+		if err := p.affinity("final", a.Final); err != nil {
+			return err
+		}
+	}
+	if err := p.asCaller(cfg.Process); err != nil {
+		return err
+	}
 	var flags uintptr
 	for _, ns := range cfg.Namespaces {
 		flag, ok := cloneFlag(ns.Type)
@@ -73,12 +95,24 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	if flags&unix.CLONE_NEWUSER != 0 {
 		p.becomeRoot()
 	}
-	return p.process(cfg.Process, false)
+	return p.process(cfg.Process)
 }
 
-// hostOOMScore sets the score through the host's /proc, before the child
-// leaves it.
-func (p *planner) hostOOMScore(proc *specs.Process) {
+// asCaller sets what only a process in the caller's namespaces can.
+func (p *planner) asCaller(proc *specs.Process) error {
+	if err := p.apparmor(proc); err != nil {
+		return err
+	}
+	p.oomScore(proc)
+	if p.inUserns {
+		p.raiseLimits(proc)
+	}
+	return nil
+}
+
+// oomScore sets the score through the host's /proc, before the child leaves it;
+// to lower it needs CAP_SYS_RESOURCE.
+func (p *planner) oomScore(proc *specs.Process) {
 	if proc.OOMScoreAdj == nil {
 		return
 	}

@@ -1,9 +1,11 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,43 +26,96 @@ func NewUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	return ns, nil
 }
 
-func newUserNamespace(uids, gids []specs.LinuxIDMapping) (ns *os.File, err error) {
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return nil, err
-	}
-	pid, err := startHolder(pipe)
-	unix.Close(pipe[0])
-	defer func() {
-		unix.Close(pipe[1]) // the holder's read ends, and it with it
-		for pid > 0 {
-			if _, werr := unix.Wait4(pid, nil, 0, nil); werr != unix.EINTR {
-				break
-			}
-		}
-	}()
+func newUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+	h, err := newHolder(-1)
 	if err != nil {
 		return nil, err
 	}
+	defer h.end()
 	for _, m := range []struct {
 		name string
 		ids  []specs.LinuxIDMapping
 	}{{"uid_map", uids}, {"gid_map", gids}} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.name), []byte(idMap(m.ids)), 0); err != nil {
+		if err := os.WriteFile(h.file(m.name), []byte(idMap(m.ids)), 0); err != nil {
 			return nil, fmt.Errorf("write its %s %q: %w", m.name, idMap(m.ids), err)
 		}
 	}
-	return os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
+	return os.Open(h.file("ns/user"))
 }
 
-// startHolder starts a process in a new user namespace that waits for the end
-// of the pipe.
-func startHolder(pipe [2]int) (pid int, err error) {
+// holder is a process that waits in a user namespace until it is ended, or its
+// maker dies.
+type holder struct {
+	pid  int
+	pipe int // the holder reads from it, and ends when it is closed
+}
+
+func (h *holder) file(name string) string { return fmt.Sprintf("/proc/%d/%s", h.pid, name) }
+
+func (h *holder) end() {
+	unix.Close(h.pipe)
+	for {
+		if _, err := unix.Wait4(h.pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+func (h *holder) readMap(name string) (ids []specs.LinuxIDMapping, err error) {
+	b, err := os.ReadFile(h.file(name))
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var m specs.LinuxIDMapping
+		if _, err := fmt.Sscan(line, &m.ContainerID, &m.HostID, &m.Size); err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", name, line, err)
+		}
+		ids = append(ids, m)
+	}
+	return ids, nil
+}
+
+// newHolder starts a holder in a new user namespace, or in that of descriptor
+// ns. It says by a byte that it has joined it.
+func newHolder(ns int) (h *holder, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := startHolder(pair, ns)
+	unix.Close(pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	h = &holder{pid: pid, pipe: pair[0]}
+	if n, err := unix.Read(h.pipe, make([]byte, 1)); n != 1 {
+		h.end()
+		return nil, fmt.Errorf("join the user namespace: %w", orEPERM(err))
+	}
+	return h, nil
+}
+
+func orEPERM(err error) error {
+	if err == nil {
+		return unix.EPERM // the process has ended instead
+	}
+	return err
+}
+
+func startHolder(pair [2]int, ns int) (pid int, err error) {
 	b := inside.NewBuilder()
 	b.What("hold a user namespace")
 	buf := b.Words(0)
-	b.Call(unix.SYS_CLOSE, inside.V(pipe[1]))
-	b.Call(unix.SYS_READ, inside.V(pipe[0]), buf, inside.V(1))
+	b.Call(unix.SYS_CLOSE, inside.V(pair[0]))
+	var flags uintptr = unix.CLONE_NEWUSER
+	if ns >= 0 {
+		flags = 0
+		b.Call(unix.SYS_SETNS, inside.V(ns), inside.V(unix.CLONE_NEWUSER))
+	}
+	b.Call(unix.SYS_WRITE, inside.V(pair[1]), buf, inside.V(1))
+	b.Call(unix.SYS_READ, inside.V(pair[1]), buf, inside.V(1))
 	b.Call(unix.SYS_EXIT_GROUP, inside.V(0))
 	raw := b.Assemble()
 	fd, err := unix.MemfdCreate("brig-userns", unix.MFD_CLOEXEC)
@@ -78,7 +133,7 @@ func startHolder(pipe [2]int) (pid int, err error) {
 	defer program.Unmap()
 	goruntime.LockOSThread()
 	defer goruntime.UnlockOSThread()
-	return program.Start(inside.Clone{Flags: unix.CLONE_NEWUSER, PIDNS: -1, CgroupFD: -1})
+	return program.Start(inside.Clone{Flags: flags, PIDNS: -1, CgroupFD: -1})
 }
 
 // idMap is the text of a uid_map or gid_map file, user_namespaces(7).
@@ -128,4 +183,29 @@ func (p *planner) idmapOf(m specs.Mount, o *mountOptions) (*os.File, error) {
 
 func wantsIDMap(m specs.Mount, o *mountOptions) bool {
 	return o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0
+}
+
+// mapsOf reads the ID maps of the user namespace at a path, as the caller sees
+// them: a process has to join it for that.
+func mapsOf(path string) (uids, gids []specs.LinuxIDMapping, err error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ns.Close()
+	h, err := newHolder(int(ns.Fd()))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer h.end()
+	if uids, err = h.readMap("uid_map"); err == nil {
+		gids, err = h.readMap("gid_map")
+	}
+	return uids, gids, err
+}
+
+// sameMaps says whether two maps say the same, in whichever order.
+func sameMaps(a, b []specs.LinuxIDMapping) bool {
+	order := func(x, y specs.LinuxIDMapping) int { return cmp.Compare(x.ContainerID, y.ContainerID) }
+	return slices.Equal(slices.SortedFunc(slices.Values(a), order), slices.SortedFunc(slices.Values(b), order))
 }

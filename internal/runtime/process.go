@@ -17,8 +17,8 @@ import (
 // process plans the tail of every start, of a container's first process and of
 // an exec alike: from a child that stands in its namespaces with full rights to
 // the user's program with exactly its own.
-func (p *planner) process(proc *specs.Process, first bool) error {
-	sets, err := capabilitySets(proc.Capabilities)
+func (p *planner) process(proc *specs.Process) error {
+	sets, err := p.capabilities(proc.Capabilities)
 	if err != nil {
 		return err
 	}
@@ -26,15 +26,19 @@ func (p *planner) process(proc *specs.Process, first bool) error {
 		return fmt.Errorf("spec: process.args: no command given")
 	}
 	if proc.SelinuxLabel != "" {
-		return fmt.Errorf("spec: process.selinuxLabel %q: SELinux labels are not supported", proc.SelinuxLabel)
+		return fmt.Errorf("spec: process.selinuxLabel %q: %s", proc.SelinuxLabel, noSELinux)
 	}
-	p.oomScore(proc)
+	if err := p.attributes(proc, p.linux); err != nil {
+		return err
+	}
+	p.keyring()
+	p.streams(proc)
+	p.cwd(proc)
+	// Now that the descriptors of the start are closed: a low limit of open
+	// files holds for it, too.
 	if err := p.rlimits(proc); err != nil {
 		return err
 	}
-	p.keyring(first)
-	p.streams(proc)
-	p.cwd(proc)
 	p.What("set the umask")
 	umask := 0o022
 	if proc.User.Umask != nil {
@@ -57,28 +61,19 @@ func (p *planner) process(proc *specs.Process, first bool) error {
 // apparmor names the profile that confines the program from its execve on. It
 // goes through the host's /proc, before the child leaves it; a profile that is
 // not loaded stops the start.
-func (p *planner) apparmor(proc *specs.Process) {
+func (p *planner) apparmor(proc *specs.Process) error {
 	if proc.ApparmorProfile == "" || proc.ApparmorProfile == "unconfined" {
-		return
+		return nil
+	}
+	if !apparmorEnabled() {
+		return fmt.Errorf("spec: process.apparmorProfile %q: AppArmor is not enabled on this host", proc.ApparmorProfile)
 	}
 	v := "exec " + proc.ApparmorProfile
 	p.What("set the AppArmor profile " + proc.ApparmorProfile)
 	p.Call(unix.SYS_OPENAT, inside.V(atCWD), p.Str("/proc/thread-self/attr/apparmor/exec"), inside.V(unix.O_WRONLY|unix.O_CLOEXEC), inside.V(0)).To(p.tmp)
 	p.Call(unix.SYS_WRITE, inside.R(p.tmp), p.Str(v), inside.V(len(v)))
 	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
-}
-
-// oomScore writes oom_score_adj; lowering it needs CAP_SYS_RESOURCE, so it is
-// done while the child has all that Brig has.
-func (p *planner) oomScore(proc *specs.Process) {
-	if proc.OOMScoreAdj == nil || !p.hasProc {
-		return
-	}
-	v := fmt.Sprint(*proc.OOMScoreAdj)
-	p.What("set oom_score_adj to " + v)
-	p.open(p.proc, "self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_MAGICLINKS, p.tmp)
-	p.Call(unix.SYS_WRITE, inside.R(p.tmp), p.Str(v), inside.V(len(v)))
-	p.Call(unix.SYS_CLOSE, inside.R(p.tmp))
+	return nil
 }
 
 // rlimits sets the limits that the spec asks for. The caller has clipped them
@@ -107,10 +102,10 @@ func rlimit(name string) (int, bool) {
 	return 0, false
 }
 
-// keyring gives the container a session keyring of its own, so that it cannot
+// keyring gives the program a session keyring of its own, so that it cannot
 // see the keys of whoever started it. A kernel without keys has none to see.
-func (p *planner) keyring(first bool) {
-	if !first || p.cfg.NoKeyring {
+func (p *planner) keyring() {
+	if p.cfg.NoKeyring {
 		return
 	}
 	p.What("make a session keyring")
@@ -175,28 +170,6 @@ func (p *planner) cwd(proc *specs.Process) {
 
 // sets are the capability sets to start the user's program with.
 type sets struct{ bounding, permitted, effective, inheritable, ambient capability.Set }
-
-func capabilitySets(c *specs.LinuxCapabilities) (sets, error) {
-	var s sets
-	if c == nil {
-		return s, nil
-	}
-	for _, f := range []struct {
-		field string
-		names []string
-		set   *capability.Set
-	}{{"bounding", c.Bounding, &s.bounding}, {"permitted", c.Permitted, &s.permitted}, {"effective", c.Effective, &s.effective},
-		{"inheritable", c.Inheritable, &s.inheritable}, {"ambient", c.Ambient, &s.ambient}} {
-		for i, name := range f.names {
-			n, err := capability.Parse(name)
-			if err != nil {
-				return s, fmt.Errorf("spec: process.capabilities.%s[%d]: %w", f.field, i, err)
-			}
-			*f.set |= 1 << n
-		}
-	}
-	return s, nil
-}
 
 const capSysAdmin = 1 << unix.CAP_SYS_ADMIN
 

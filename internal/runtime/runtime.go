@@ -79,6 +79,9 @@ type Config struct {
 	// NoPivot moves the root over the old one instead of exchanging them, for a
 	// root in memory, which the kernel does not let go.
 	NoPivot bool
+	// ResetAffinity lets the program run on all CPUs of its cgroup, also if the
+	// caller may not.
+	ResetAffinity bool
 	// NoKeyring leaves the program the caller's session keyring.
 	NoKeyring bool
 	// Bundle is the directory that relative bind sources start from.
@@ -176,6 +179,9 @@ type planner struct {
 	gateReg uint8  // Config.Gate, from streams on
 	how     map[how]inside.Arg
 
+	linux    *specs.Linux // the container's, or nil
+	inUserns bool         // the program will be in another user namespace than the caller
+
 	view   *view               // the container's tree, while its mounts are planned
 	idmaps map[string]*os.File // user namespaces of idmapped mounts, by their maps
 	later  []io.Closer         // closed when the start is planned
@@ -237,7 +243,13 @@ func (p *planner) container() error {
 	} else {
 		p.joinCgroups(p.cfg.Cgroups)
 	}
-	p.apparmor(p.spec.Process)
+	if p.cfg.ResetAffinity {
+		p.allCPUs()
+	}
+	p.linux, p.inUserns = p.spec.Linux, p.hasUserns()
+	if err := p.asCaller(p.spec.Process); err != nil {
+		return err
+	}
 	if err := p.namespaces(); err != nil {
 		return err
 	}
@@ -254,7 +266,7 @@ func (p *planner) container() error {
 	if len(p.spec.Linux.Sysctl) > 0 && !p.hasProc {
 		return fmt.Errorf("spec: linux.sysctl: needs a mount of type proc on /proc")
 	}
-	return p.process(p.spec.Process, true)
+	return p.process(p.spec.Process)
 }
 
 // prologue makes the child die with its parent, invisible to the processes of
