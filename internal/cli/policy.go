@@ -204,6 +204,9 @@ filter, which are added; --runtime says which will be used.`,
 			if err != nil {
 				return err
 			}
+			if in.Name == "" && p.Name == "" && p.Image == nil {
+				in.Name = nameOf(args[0])
+			}
 			result, err := exported(to, p, in)
 			if err != nil {
 				return err
@@ -217,12 +220,23 @@ filter, which are added; --runtime says which will be used.`,
 	f := cmd.Flags()
 	f.StringVar(&to, "to", "", orList(export.Names()))
 	f.StringVarP(&dir, "output", "o", "", "directory to write the files to, made if need be")
-	f.StringVar(&in.Name, "name", "", "name of files and objects (default: that of the policy or its image)")
+	f.StringVar(&in.Name, "name", "", "name of files and objects (default: that of the policy, its image or its file)")
 	f.StringSliceVar(&in.Runtimes, "runtime", nil, "what will start the container (default: any)")
 	f.BoolVar(&in.NoNewPrivileges, "no-new-privileges", false, "no program of the container needs set-user-ID bits or file capabilities")
 	cmd.MarkFlagRequired("to")
 	cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(export.Names(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// nameOf makes a name for files and objects of a policy's file, "" if it cannot:
+// web of web.policy.json.
+func nameOf(file string) string {
+	name, _, _ := strings.Cut(filepath.Base(file), ".")
+	name = strings.ToLower(name)
+	if strings.ContainsFunc(name, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
+		return ""
+	}
+	return strings.Trim(name, "-")
 }
 
 func exported(to string, p *policy.Policy, in export.Input) (result *export.Result, err error) {

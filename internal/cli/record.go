@@ -168,6 +168,10 @@ func (a *app) recorder() (*record.Recorder, error) {
 // running finds a container of Brig by name or ID, or of another engine by ID,
 // for which the second result is nil.
 func (a *app) running(name string) (*record.Running, *engine.Container, error) {
+	if strings.Contains(name, "://") { // of Kubernetes: containerd://ID
+		run, err := record.FindContainer(name)
+		return run, nil, err
+	}
 	c, err := a.container(name)
 	var missing *engine.NotFoundError
 	if errors.As(err, &missing) {

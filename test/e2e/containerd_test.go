@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/brig-run/brig/internal/policy"
@@ -68,7 +69,8 @@ func (c *containerd) must(t *testing.T, in []byte, args ...string) {
 	}
 }
 
-// Brig records what a container of containerd does, by its ID alone.
+// Brig records what a container of containerd does, by its ID alone: one of its own,
+// and one in the namespace and the cgroup in which the kubelet has it.
 func TestRecordContainerd(t *testing.T) {
 	c := startContainerd(t)
 	image, err := harness.Busybox("busybox")
@@ -79,21 +81,52 @@ func TestRecordContainerd(t *testing.T) {
 	if err := image.Write(&archive); err != nil {
 		t.Fatal(err)
 	}
-	c.must(t, archive.Bytes(), "image", "import", "--base-name", "localhost/busybox", "-")
-	names := strings.Fields(c.run(nil, "image", "ls", "-q").Stdout)
-	if len(names) == 0 {
-		t.Fatal("no image")
-	}
 	id := strings.Repeat("0123456789abcdef", 4)
-	c.must(t, nil, "run", "-d", names[0], id, "sh", "-c", "while :; do chown 1 /tmp; sleep 0.05; done")
-	t.Cleanup(func() {
-		c.run(nil, "task", "kill", "-s", "KILL", id)
-		c.run(nil, "task", "rm", "-f", id)
-		c.run(nil, "container", "rm", id)
-	})
-	r := harness.New(t)
+	pod := strings.Repeat("fedcba9876543210", 4)
+	for _, tt := range []struct {
+		namespace, id, name string
+		flags               []string
+	}{
+		{"default", id, id[:12], nil},
+		{"k8s.io", pod, "containerd://" + pod, []string{"--cgroup", "/kubepods/burstable/" + kubePod + "/" + pod}},
+	} {
+		t.Run(tt.namespace, func(t *testing.T) {
+			in := []string{"-n", tt.namespace}
+			c.must(t, archive.Bytes(), append(in, "image", "import", "--base-name", "localhost/busybox", "-")...)
+			names := strings.Fields(c.run(nil, append(in, "image", "ls", "-q")...).Stdout)
+			if len(names) == 0 {
+				t.Fatal("no image")
+			}
+			run := append(append(in, "run", "-d"), tt.flags...)
+			c.must(t, nil, append(run, names[0], tt.id, "sh", "-c", "while :; do chown 1 /tmp; sleep 0.05; done")...)
+			t.Cleanup(func() {
+				c.run(nil, append(in, "task", "kill", "-s", "KILL", tt.id)...)
+				c.run(nil, append(in, "task", "rm", "-f", tt.id)...)
+				c.run(nil, append(in, "container", "rm", tt.id)...)
+				removeCgroups("kubepods/burstable/" + kubePod)
+			})
+			recordBusy(t, tt.name)
+		})
+	}
+}
+
+const kubePod = "pod6f0c3f6e-0d4e-4b6f-9f6d-1a2b3c4d5e6f"
+
+// removeCgroups removes what containerd leaves of a path, in all hierarchies.
+func removeCgroups(path string) {
+	for ; path != "."; path = filepath.Dir(path) {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + path)
+		for _, dir := range append(dirs, "/sys/fs/cgroup/"+path) {
+			syscall.Rmdir(dir) // others' are busy
+		}
+	}
+}
+
+// recordBusy records a container that does nothing but chown.
+func recordBusy(t *testing.T, name string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "busy.policy.json")
-	rec := r.Run("record", "--container", id[:12], "--for", "1s", "-o", file)
+	rec := harness.New(t).Run("record", "--container", name, "--for", "1s", "-o", file)
 	if rec.Code != 0 {
 		t.Fatalf("record: %s", rec.Stderr)
 	}
