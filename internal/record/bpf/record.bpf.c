@@ -19,6 +19,13 @@ enum abi { AMD64, X32, X86 };
 
 #define VALUES 16  // values kept of one argument
 #define FRAMES 16  // kernel functions kept of one check of a capability
+#ifdef DENIALS_ONLY // the kernel makes room for all before the first
+#define MAX_DENIALS 1024
+#define MAX_CAPABILITIES 1024
+#else
+#define MAX_DENIALS 4096
+#define MAX_CAPABILITIES 8192
+#endif
 #define ARG_MEMORY 0x80 // in arg_mask: argument 0 points to the value
 
 // What a target is matched by.
@@ -152,14 +159,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, MAX_DENIALS);
 	__type(key, struct denial_key);
 	__type(value, struct denial);
 } denials SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, MAX_CAPABILITIES);
 	__type(key, struct capability_key);
 	__type(value, struct capability);
 } capabilities SEC(".maps");
@@ -608,6 +615,8 @@ static struct target *match_id(enum kind kind, __u64 id)
 	return bpf_map_lookup_elem(&targets, &key);
 }
 
+#ifndef DENIALS_ONLY
+
 // match_cgroup looks for the task's cgroup of v2 and those above it.
 static struct target *match_cgroup(struct task_struct *task)
 {
@@ -625,8 +634,6 @@ static struct target *match_cgroup(struct task_struct *task)
 	}
 	return 0;
 }
-
-#ifndef DENIALS_ONLY
 
 static struct target *match_mount_ns(struct task_struct *task)
 {
@@ -674,9 +681,23 @@ static struct target *match_family(struct task_struct *task)
 
 #else
 
+// match looks for the cgroup of v2 of the current task, which task is, and for
+// those above it, from the root down: 0 is below the task's own. A target is
+// seldom deeper than a few levels; what is below it may be.
 static struct target *match(struct task_struct *task)
 {
-	return match_cgroup(task);
+	struct target *found;
+	__u64 id;
+
+	for (int level = 1; level <= 16; level++) {
+		id = bpf_get_current_ancestor_cgroup_id(level);
+		if (!id)
+			return 0;
+		found = match_id(BY_CGROUP, id);
+		if (found)
+			return found;
+	}
+	return 0;
 }
 
 #endif
@@ -751,7 +772,7 @@ int sched_process_exit(__u64 *ctx)
 		return 0;
 	if (t->signalled) {
 		settle(t, killed);
-	} else if (killed && !t->in_call && !(task->signal->flags & SIGNAL_GROUP_EXIT)) {
+	} else if (killed && !t->in_call && !(follow(follow(task, signal), flags) & SIGNAL_GROUP_EXIT)) {
 		// KILL_THREAD of one of several threads: it ends within the
 		// filter, with no sys_exit.
 		remember(t, (struct pt_regs *)bpf_task_pt_regs(task));
