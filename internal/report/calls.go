@@ -230,8 +230,12 @@ func (m *model) callRow(name string, s *policy.Syscall, class string) callRow {
 	}
 	if s.First != nil {
 		row.Program, row.When = clean(s.First.Program), duration(s.First.Seconds)
+		if s.First.Thread != "" {
+			row.Program += ", thread " + clean(s.First.Thread)
+		}
 	}
 	row.Args = argumentWords(s)
+	row.Notes = append(row.Notes, triedWords(s)...)
 	return row
 }
 
@@ -265,6 +269,21 @@ func argumentWords(s *policy.Syscall) []argWords {
 		words = append(words, argWords{clean(text), "in memory, where no filter can look"})
 	}
 	return words
+}
+
+// triedWords say what came of running without values of arguments.
+func triedWords(s *policy.Syscall) (list []string) {
+	for _, a := range s.Args {
+		for _, t := range a.Tried {
+			value := clean(valueWords(s.Name, s.Args, a.Index, t.Value))
+			if t.Status == policy.Verified {
+				list = append(list, fmt.Sprintf("Without %s: %s", value, clean(t.Breaks)))
+			} else if a.Enforce {
+				list = append(list, fmt.Sprintf("%s is refused: used, not needed", value))
+			}
+		}
+	}
+	return list
 }
 
 func (m *model) reachedRows() []reachedRow {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -364,5 +365,14 @@ func TestTemplateContexts(t *testing.T) {
 		if rest := allowed.ReplaceAllString(tag, ""); strings.Contains(rest, "\x01") {
 			t.Errorf("data where it cannot be escaped: %q", tag)
 		}
+	}
+}
+
+func TestTriedWords(t *testing.T) {
+	s := &policy.Syscall{Name: "socket", Args: []policy.Arg{{Values: []uint64{1, 2, 16}, Enforce: true, Tried: []policy.Tried{
+		{Value: 2, Status: policy.Verified, Breaks: "no answer"}, {Value: 16, Status: policy.Unneeded},
+	}}}}
+	if got, want := triedWords(s), []string{"Without AF_INET: no answer", "AF_NETLINK is refused: used, not needed"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
