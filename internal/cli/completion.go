@@ -30,7 +30,7 @@ func addCompletions(a *app, root *cobra.Command) {
 			c.ValidArgsFunction = a.completeContainers(engine.StatusCreated, engine.StatusExited)
 		case "stop", "kill", "exec", "attach", "top":
 			c.ValidArgsFunction = a.completeContainers(engine.StatusRunning)
-		case "rm", "logs", "wait", "update":
+		case "rm", "logs", "wait", "update", "diff", "commit", "export":
 			c.ValidArgsFunction = a.completeContainers()
 		case "run", "create", "push", "rmi", "tag", "save", "history":
 			c.ValidArgsFunction = a.completeImages

@@ -51,6 +51,13 @@ func decompress(r io.Reader) (io.ReadCloser, compression, error) {
 	return io.NopCloser(b), plain, nil
 }
 
+// Decompress gives what is in a stream, compressed with gzip, zstd or bzip2 or
+// not at all. Closing the result does not close r.
+func Decompress(r io.Reader) (io.ReadCloser, error) {
+	z, _, err := decompress(r)
+	return z, err
+}
+
 // isZstd knows a zstd frame, and a skippable one, with which a chunked layer
 // may begin (RFC 8878, section 3.1).
 func isZstd(head []byte) bool {

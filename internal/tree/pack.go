@@ -22,10 +22,10 @@ type PackOptions struct {
 	// Skip leaves a path out, with all below it; paths are relative to the top,
 	// "" for the top itself.
 	Skip func(path string) bool
-	// Entry may change an entry, add others before or after it by w, or make
-	// none of it: then it returns false, and nothing below is visited. f is an
-	// O_PATH descriptor of what the entry is made of.
-	Entry func(w *tar.Writer, h *tar.Header, f *os.File) (bool, error)
+	// Entry may change an entry, and give others, without content, that follow
+	// it, or without ok stand in its place: then nothing below it is visited. f
+	// is an O_PATH descriptor of what the entry is made of.
+	Entry func(h *tar.Header, f *os.File) (after []*tar.Header, ok bool)
 }
 
 // Pack writes the file or directory that top refers to, an O_PATH descriptor,
@@ -74,24 +74,35 @@ func (p *packer) pack(f *os.File, name, rel string) error {
 	if first, ok := p.names[id]; ok && st.Nlink > 1 {
 		h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, first, 0, nil
 	}
+	after, ok := []*tar.Header(nil), true
 	if p.o.Entry != nil {
-		if ok, err := p.o.Entry(p.w, h, f); !ok || err != nil {
-			return err
-		}
+		after, ok = p.o.Entry(h, f)
 	}
-	if st.Nlink > 1 && h.Typeflag != tar.TypeDir {
-		p.names[id] = h.Name
-	}
-	if err := p.w.WriteHeader(h); err != nil {
-		return p.failed(name, err)
-	}
-	switch h.Typeflag {
-	case tar.TypeReg:
-		if err := p.content(f, h.Size); err != nil {
+	if ok {
+		if err := p.write(h, f); err != nil {
 			return p.failed(name, err)
 		}
-	case tar.TypeDir:
+		if _, known := p.names[id]; !known && st.Nlink > 1 && h.Typeflag != tar.TypeDir {
+			p.names[id] = h.Name
+		}
+	}
+	for _, a := range after {
+		if err := p.w.WriteHeader(a); err != nil {
+			return p.failed(name, err)
+		}
+	}
+	if ok && h.Typeflag == tar.TypeDir {
 		return p.children(f, name, rel)
+	}
+	return nil
+}
+
+func (p *packer) write(h *tar.Header, f *os.File) error {
+	if err := p.w.WriteHeader(h); err != nil {
+		return err
+	}
+	if h.Typeflag == tar.TypeReg {
+		return p.content(f, h.Size)
 	}
 	return nil
 }
