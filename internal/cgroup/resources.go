@@ -34,9 +34,7 @@ func (g *Group) resources(r *specs.LinuxResources) (*cgroups.Resources, error) {
 	if r.Pids != nil {
 		out.PidsLimit = r.Pids.Limit
 	}
-	if err := g.blockIO(out, r.BlockIO); err != nil {
-		return nil, err
-	}
+	g.blockIO(out, r.BlockIO)
 	if err := g.others(out, r); err != nil {
 		return nil, err
 	}
@@ -66,20 +64,12 @@ func (g *Group) cpu(out *cgroups.Resources, c *specs.LinuxCPU) {
 	}
 }
 
-// Weights of block I/O, config-linux.md, Block IO.
-const minWeight, maxWeight = 10, 1000
-
-func (g *Group) blockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) error {
+func (g *Group) blockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) {
 	if b == nil {
-		return nil
+		return
 	}
 	set(&out.BlkioWeight, b.Weight)
 	set(&out.BlkioLeafWeight, b.LeafWeight)
-	// v1's kernel knows its range. For v2 the weight is converted, and a small one
-	// would become a huge one.
-	if w := out.BlkioWeight; w != 0 && (w < minWeight || w > maxWeight) && cgroups.IsCgroup2UnifiedMode() {
-		return fmt.Errorf("linux.resources.blockIO.weight: %d: want %d to %d", w, minWeight, maxWeight)
-	}
 	if out.BlkioLeafWeight != 0 {
 		g.onlyV1("blockIO.leafWeight")
 	}
@@ -102,7 +92,6 @@ func (g *Group) blockIO(out *cgroups.Resources, b *specs.LinuxBlockIO) error {
 			*t.to = append(*t.to, cgroups.NewThrottleDevice(d.Major, d.Minor, d.Rate))
 		}
 	}
-	return nil
 }
 
 // others: huge pages, RDMA and the network.

@@ -16,7 +16,10 @@ import (
 
 // runc is the oracle: what it writes into a container's cgroups for a spec, this
 // package writes, too; what it refuses is refused.
-type runc struct{ dir, bundle, root string }
+type runc struct {
+	dir, bundle, root string
+	systemd           bool // --systemd-cgroup
+}
 
 func newRunc(t *testing.T) *runc {
 	if _, err := exec.LookPath("runc"); err != nil {
@@ -46,7 +49,11 @@ func (r *runc) create(spec *specs.Spec, id string) error {
 	// The container's process keeps standard output open.
 	log := filepath.Join(r.dir, "log")
 	os.Remove(log)
-	cmd := exec.Command("runc", "--root", r.root, "--log", log, "create", "--bundle", r.bundle, id)
+	args := []string{"--root", r.root, "--log", log}
+	if r.systemd {
+		args = append(args, "--systemd-cgroup")
+	}
+	cmd := exec.Command("runc", append(args, "create", "--bundle", r.bundle, id)...)
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(log)
 		return fmt.Errorf("%w: %s", err, text)
@@ -112,8 +119,9 @@ func changes(name string) bool {
 	case "cgroup.procs", "cgroup.threads", "tasks":
 		return true
 	}
-	// Limits of reserved huge pages are newer than the runc of the tests.
-	for _, part := range []string{"usage", "failcnt", "pressure", "peak", ".rsvd."} {
+	// Newer than the runc of the tests are limits of reserved huge pages, and the
+	// weight of v2 that shares mean (see TestWeight).
+	for _, part := range []string{"usage", "failcnt", "pressure", "peak", ".rsvd.", "cpu.weight"} {
 		if strings.Contains(name, part) {
 			return true
 		}
@@ -191,6 +199,9 @@ func TestAsRunc(t *testing.T) {
 			"pids": {"limit": 100}, "blockIO": {"weight": 100}, "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if Mode() == "v2" && strings.HasPrefix(name, "shares too") {
+				t.Skip("the runc of the tests takes none but shares that are in range")
+			}
 			if name == "realtime" {
 				realtimeParent(t)
 			}
@@ -199,6 +210,23 @@ func TestAsRunc(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, r, &res)
+		})
+	}
+}
+
+// The weight of v2 for shares of v1: the least, the default and the most are
+// each other's.
+func TestWeight(t *testing.T) {
+	if Mode() != "v2" {
+		t.Skip("v1 has shares")
+	}
+	needs(t, "cpu")
+	for shares, weight := range map[uint64]string{1: "1", 2: "1", 512: "59", 1024: "100", 2048: "174", 262144: "10000", 1 << 30: "10000"} {
+		t.Run(fmt.Sprint(shares), func(t *testing.T) {
+			g := limited(t, &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}})
+			if got := value(t, g, "cpu.weight", "cpu.weight"); got != weight {
+				t.Errorf("weight %s, want %s", got, weight)
+			}
 		})
 	}
 }
