@@ -1,21 +1,16 @@
 package oci
 
 import (
-	"fmt"
-	"path"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/brig-run/brig/internal/runtime"
 )
 
-func checkSpec(spec *specs.Spec, bundle string) error { return checkProcess(spec.Process, "process") }
-
-// checkProcess refuses what no process can be made of.
-func checkProcess(p *specs.Process, where string) error {
-	switch {
-	case len(p.Args) == 0:
-		return fmt.Errorf("%s.args: must not be empty", where)
-	case !path.IsAbs(p.Cwd):
-		return fmt.Errorf("%s.cwd: %q must be an absolute path", where, p.Cwd)
+// checkSpec refuses what no container can be made of, before anything is made.
+func (rt *Runtime) checkSpec(spec *specs.Spec, bundle string) error {
+	warnings, err := runtime.Validate(spec, bundle)
+	for _, w := range warnings {
+		rt.Warn(w)
 	}
-	return nil
+	return err
 }

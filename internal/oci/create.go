@@ -85,7 +85,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSpec(spec, bundle); err != nil {
+	if err := rt.checkSpec(spec, bundle); err != nil {
 		return nil, err
 	}
 	if detach || o.ConsoleSocket != "" {
@@ -98,9 +98,10 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if !filepath.IsAbs(rootfs) {
 		rootfs = filepath.Join(bundle, rootfs)
 	}
+	spec.Root.Path = rootfs
 	c := &creation{opts: o, spec: spec, Container: &Container{rt: rt, spec: spec, Record: Record{
 		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
-		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources,
+		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources, NoKeyring: o.NoKeyring,
 	}}}
 	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd}); err != nil {
 		return nil, err
@@ -219,6 +220,7 @@ func (c *creation) prepare() error {
 		Spec: c.spec, Root: root, MountPoint: c.Rootfs, Filter: c.filter, Cgroups: c.group.Layout,
 		OwnStreams: ownStreams([3]*os.File{os.Stdin, os.Stdout, os.Stderr}), Placed: c.Systemd, Setup: c.needsSetup(), Hooks: c.hasEarlyHooks(), Ready: true,
 		KeepFiles: c.opts.KeepFiles, NoPivot: c.opts.NoPivot, NoKeyring: c.opts.NoKeyring,
+		Bundle: c.Bundle, ResetAffinity: true,
 	}
 	if !cfg.Hooks {
 		// Anywhere will do, and the path to the bundle may be closed to the
@@ -239,6 +241,9 @@ func (c *creation) prepare() error {
 	}
 	if c.plan, err = runtime.New(cfg); err != nil {
 		return err
+	}
+	for _, w := range c.plan.Warnings {
+		c.rt.Warn(w)
 	}
 	c.Steps, c.FirstStep, c.ExecStep = lastSteps(c.plan)
 	if c.filter != nil && c.filter.Listener {

@@ -117,7 +117,10 @@ func (x *execution) process() (*specs.Process, error) {
 		if err := json.Unmarshal(b, p); err != nil {
 			return nil, jsonError(o.ProcessFile, b, err)
 		}
-		return p, checkProcess(p, o.ProcessFile)
+		if err := runtime.ValidateProcess(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.ProcessFile, err)
+		}
+		return p, nil
 	}
 	p := *x.spec.Process
 	p.Args, p.Terminal, p.ConsoleSize = o.Args, o.TTY, nil
@@ -141,7 +144,7 @@ func (x *execution) process() (*specs.Process, error) {
 	if len(o.Caps) > 0 {
 		p.Capabilities = withCaps(p.Capabilities, o.Caps)
 	}
-	return &p, checkProcess(&p, "process")
+	return &p, runtime.ValidateProcess(&p)
 }
 
 // withCaps adds capabilities to all sets, to the ambient one as far as they are
@@ -188,11 +191,15 @@ func (x *execution) start(process *specs.Process) (int, error) {
 		}
 	}
 	plan, err := runtime.NewExec(runtime.ExecConfig{Process: process, PID: x.PID, Namespaces: x.spec.Linux.Namespaces,
-		Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(x.streams), KeepFiles: x.opts.KeepFiles, Ready: true})
+		Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(x.streams), KeepFiles: x.opts.KeepFiles, Ready: true,
+		Linux: x.spec.Linux, NoKeyring: x.NoKeyring, ResetAffinity: true})
 	if err != nil {
 		return 0, err
 	}
 	defer plan.Close()
+	for _, w := range plan.Warnings {
+		x.rt.Warn(w)
+	}
 	if !x.alive() { // its process ID may be another's by now
 		return 0, errors.New("cannot exec in a stopped container")
 	}

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"errors"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -81,8 +80,4 @@ func (c *Container) Ended() (<-chan struct{}, error) {
 		close(ended)
 	}()
 	return ended, nil
-}
-
-func (c *Container) updateRdt(rdt *specs.LinuxIntelRdt) error {
-	return errors.New("intelRdt: this container has no group of resctrl")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/resctrl"
 	"github.com/brig-run/brig/internal/runtime/inside"
 )
 
@@ -58,7 +59,8 @@ type Record struct {
 	Cgroups     []string              `json:"cgroups"`
 	Systemd     bool                  `json:"systemd,omitempty"`
 	Resources   *specs.LinuxResources `json:"resources,omitempty"` // as last updated
-	RdtGroup    string                `json:"rdtGroup,omitempty"`  // to be removed from resctrl
+	Rdt         *resctrl.Group        `json:"rdt,omitempty"`       // to be removed
+	NoKeyring   bool                  `json:"noKeyring,omitempty"` // of exec, too
 
 	PID      int    `json:"pid"`
 	PIDStart uint64 `json:"pidStart"`

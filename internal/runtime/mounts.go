@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/brig-run/brig/internal/tree"
 )
 
 const (
@@ -246,24 +248,34 @@ func (p *planner) copyUp(m *mountPlan, lower *os.File) error {
 	o := m.o
 	o.set &^= unix.MS_RDONLY // until all is in it
 	o.recSet &^= unix.MOUNT_ATTR_RDONLY
-	tree, err := detached("tmpfs", o)
-	if err == nil {
-		if err = copyTree(lower, tree); err != nil {
-			tree.Close()
-		}
-	}
+	mnt, err := detached("tmpfs", o)
 	if err != nil {
+		return fmt.Errorf("tmpcopyup: make a tmpfs for %s: %w", m.dst, err)
+	}
+	m.tree = p.pass(mnt)
+	p.view.add(m.dst, "", mnt)
+	if err := copyInto(mnt, lower); err != nil {
 		return fmt.Errorf("tmpcopyup: copy %s: %w", m.dst, err)
 	}
 	for _, pr := range o.propagation {
-		if err := (attrOp{propagation: pr.kind, recursive: pr.recursive}).apply(tree); err != nil {
-			tree.Close()
+		if err := (attrOp{propagation: pr.kind, recursive: pr.recursive}).apply(mnt); err != nil {
 			return fmt.Errorf("set the propagation of %s: %w", m.dst, err)
 		}
 	}
-	m.tree = p.pass(tree)
-	p.view.add(m.dst, "", tree)
 	return nil
+}
+
+// copyInto fills a new tmpfs. Its mode is what its options say, or already that
+// of the directory below.
+func copyInto(mnt, lower *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(mnt.Fd()), &st); err != nil {
+		return err
+	}
+	if err := tree.Copy(context.Background(), lower, mnt); err != nil {
+		return err
+	}
+	return unix.Fchmodat(int(mnt.Fd()), ".", st.Mode&0o7777, 0)
 }
 
 // cloneTrees has the child clone the bind sources that were not cloned here:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 
 	"github.com/brig-run/brig/internal/nearest"
 )
@@ -187,6 +188,9 @@ func parseArch(name string, form func(Arch) string) (Arch, error) {
 	}
 	return 0, fmt.Errorf("unknown architecture %q", name)
 }
+
+// ArchNames returns the names of all architectures, as profiles use them.
+func ArchNames() []string { return slices.Collect(archNames(Arch.String)) }
 
 func archNames(form func(Arch) string) iter.Seq[string] {
 	return func(yield func(string) bool) {
