@@ -3,7 +3,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -36,6 +35,16 @@ func moveDevice(name, to, path string) error {
 	if err != nil {
 		return fmt.Errorf("list its addresses: %w", err)
 	}
+	there, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	// The kernel moves first and renames then: a name that is taken would leave
+	// the device there under its old one.
+	if _, err := there.LinkByName(to); err == nil {
+		return fmt.Errorf("an interface %s is there already", to)
+	}
 	if err := netlink.LinkSetDown(link); err != nil {
 		return fmt.Errorf("set it down: %w", err)
 	}
@@ -45,11 +54,11 @@ func moveDevice(name, to, path string) error {
 		}
 		return err
 	}
-	return setUpDevice(ns, to, addrs)
+	return setUpDevice(there, to, addrs)
 }
 
-// moveAndRename does both in one request, so that no name is in the way of
-// another for a moment.
+// moveAndRename does both in one request, so that no name of the other
+// namespace is in the way.
 func moveAndRename(index int, to string, ns int) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -58,18 +67,10 @@ func moveAndRename(index int, to string, ns int) error {
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(to)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns))))
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if err == unix.EEXIST {
-		return fmt.Errorf("an interface %s is there already: %w", to, os.ErrExist)
-	}
 	return err
 }
 
-func setUpDevice(ns netns.NsHandle, name string, addrs []netlink.Addr) error {
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
+func setUpDevice(h *netlink.Handle, name string, addrs []netlink.Addr) error {
 	link, err := h.LinkByName(name)
 	if err != nil {
 		return err

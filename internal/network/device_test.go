@@ -78,7 +78,7 @@ func TestMoveDevice(t *testing.T) {
 			t.Errorf("a name that is taken: %v", err)
 		}
 		if v1, _ = netlink.LinkByName("v1"); v1 == nil || v1.Attrs().RawFlags&unix.IFF_UP == 0 {
-			t.Error("what could not be moved is not as it was")
+			t.Errorf("what could not be moved is not as it was: %+v", v1)
 		}
 		if err := unix.Setns(int(other.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err

@@ -111,10 +111,12 @@ func (p *planner) devices(nodes []node) {
 	}
 	p.What("make links in /dev")
 	p.Call(unix.SYS_UNLINKAT, inside.R(dev), p.Str("ptmx"), inside.V(0)).On(inside.AnyErrno, 0) // an image's own
-	for _, l := range [][2]string{
-		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
-		{"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},
-	} {
+	links := [][2]string{{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}}
+	if _, err := os.Lstat("/proc/kcore"); err == nil { // not every kernel has it
+		links = append(links, [2]string{"/proc/kcore", "core"})
+	}
+	for _, l := range links {
 		p.Call(unix.SYS_SYMLINKAT, p.Str(l[0]), inside.R(dev), p.Str(l[1])).On(uint16(unix.EEXIST), 0)
 	}
 	p.Call(unix.SYS_CLOSE, inside.R(dev))
@@ -206,7 +208,7 @@ func detached(fstype string, o mountOptions) (*os.File, error) {
 		return nil, err
 	}
 	defer unix.Close(fs)
-	for _, kv := range o.data {
+	for _, kv := range append([]string{"source=" + fstype}, o.data...) {
 		k, v, hasValue := strings.Cut(kv, "=")
 		if hasValue {
 			err = unix.FsconfigSetString(fs, k, v)

@@ -186,10 +186,7 @@ func (p *planner) emptyDirectory() uint8 {
 	p.What("make the file system that masks directories")
 	empty := p.NewReg()
 	p.Call(unix.SYS_FSOPEN, p.Str("tmpfs"), inside.V(unix.FSOPEN_CLOEXEC)).To(p.tmp)
-	for _, kv := range [][2]string{{"size", "0k"}, {"nr_inodes", "2"}, {"mode", "755"}} {
-		p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_SET_STRING), p.Str(kv[0]), p.Str(kv[1]), inside.V(0))
-	}
-	p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_SET_FLAG), p.Str("ro"), inside.V(0), inside.V(0))
+	p.fsconfig(p.tmp, []string{"source=tmpfs", "size=0k", "nr_inodes=2", "mode=755", "ro"})
 	p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_CMD_CREATE), inside.V(0), inside.V(0), inside.V(0))
 	attrs := unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	p.Call(unix.SYS_FSMOUNT, inside.R(p.tmp), inside.V(unix.FSMOUNT_CLOEXEC), inside.V(attrs)).To(empty)

@@ -488,7 +488,7 @@ func (p *planner) mountProc(m *mountPlan) {
 		mnt = p.NewReg()
 	}
 	p.Call(unix.SYS_FSOPEN, p.Str("proc"), inside.V(unix.FSOPEN_CLOEXEC)).To(p.tmp)
-	p.fsconfig(p.tmp, m.o.data)
+	p.fsconfig(p.tmp, append([]string{"source=" + orElse(m.Source, "proc")}, m.o.data...))
 	create := p.Call(unix.SYS_FSCONFIG, inside.R(p.tmp), inside.V(unix.FSCONFIG_CMD_CREATE), inside.V(0), inside.V(0), inside.V(0))
 	if m.fallback != 0 {
 		create.Later(uint16(unix.EPERM))
