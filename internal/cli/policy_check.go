@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ import (
 
 // scanned is what the programs of an image can reach.
 type scanned struct {
-	Program string // "" for all of the image
+	Program string // or several, by commas; "" for all of the image
 	Notes   []string
 	calls   []report.ReachableCall
 }
@@ -40,6 +41,7 @@ type checked struct {
 func newPolicyCheck(a *app) *cobra.Command {
 	var format string
 	var all bool
+	var programs []string
 	cmd := &cobra.Command{
 		Use:   "check [flags] IMAGE POLICY",
 		Short: "Show which system calls an image's code can reach that a policy does not allow",
@@ -49,9 +51,10 @@ has made them, and they fail if one does. Calls that the policy allows and the
 program does not reach itself come from other programs, or from nowhere.
 
 The program is that of the policy's command, or of the image's. If that is a
-shell or a script, all programs of the image are read, as with --all. Code for
-x86-64 is read; nothing is run.`,
+shell or a script, all programs of the image are read, as with --all; --program
+names those that the script runs. Code for x86-64 is read; nothing is run.`,
 		Example: `  brig policy check nginx nginx.policy.json
+  brig policy check --program nginx --program sh nginx nginx.policy.json
   brig policy check --format json nginx nginx.policy.json`,
 		Args: exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,7 +65,7 @@ x86-64 is read; nothing is run.`,
 			if err != nil {
 				return err
 			}
-			s, err := a.scan(cmd, args[0], p, all)
+			s, err := a.scan(cmd, args[0], p, all, programs)
 			if err != nil {
 				return err
 			}
@@ -76,6 +79,8 @@ x86-64 is read; nothing is run.`,
 	}
 	addFormat(cmd, &format, textOrJSON)
 	cmd.Flags().BoolVar(&all, "all", false, "read all programs of the image")
+	cmd.Flags().StringSliceVar(&programs, "program", nil, "read this program, and not that of the command; repeatable")
+	cmd.MarkFlagsMutuallyExclusive("all", "program")
 	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
@@ -108,8 +113,9 @@ func (a *app) printChecked(c *checked) {
 	}
 }
 
-// scan reads the code of the program that a policy is for.
-func (a *app) scan(cmd *cobra.Command, name string, p *policy.Policy, all bool) (*scanned, error) {
+// scan reads the code of the program that a policy is for, or of those that are
+// named.
+func (a *app) scan(cmd *cobra.Command, name string, p *policy.Policy, all bool, programs []string) (*scanned, error) {
 	img, err := a.resolve(cmd.Context(), name, &createFlags{pull: "missing"})
 	if err != nil {
 		return nil, err
@@ -123,33 +129,56 @@ func (a *app) scan(cmd *cobra.Command, name string, p *policy.Policy, all bool) 
 		return nil, err
 	}
 	defer root.Close()
-	command := slices.Concat(img.Config.Entrypoint, img.Config.Cmd)
+	commands := [][]string{slices.Concat(img.Config.Entrypoint, img.Config.Cmd)}
 	if len(p.Command) > 0 {
-		command = slices.Concat(img.Config.Entrypoint, p.Command)
+		commands[0] = slices.Concat(img.Config.Entrypoint, p.Command)
+	}
+	if len(programs) > 0 {
+		commands = nil
+		for _, program := range programs {
+			commands = append(commands, []string{program})
+		}
 	}
 	s := &scanned{}
-	if !all {
-		s.Program, err = reach.Command(root.FS(), command, pathOf(img.Config.Env))
-		if errors.Is(err, reach.ErrRunsOthers) {
-			s.Notes = append(s.Notes, fmt.Sprintf("%v, so all programs of the image are read", err))
-			all, err = true, nil
+	var files []string
+	for _, command := range commands {
+		if all {
+			break
 		}
-		if err != nil {
+		file, err := reach.Command(root.FS(), command, pathOf(img.Config.Env))
+		switch {
+		case errors.Is(err, reach.ErrRunsOthers) && programs == nil:
+			s.Notes = append(s.Notes, fmt.Sprintf("%v, so all programs of the image are read; --program names some", err))
+			all = true
+		case err != nil && !errors.Is(err, reach.ErrRunsOthers):
 			return nil, fmt.Errorf("the program of the image %s: %w", name, err)
 		}
+		files = append(files, file)
 	}
-	var r *reach.Reach
-	if all {
-		s.Program = ""
-		r, err = reach.Tree(root.FS())
-	} else {
-		r, err = reach.Program(root.FS(), s.Program)
-	}
-	if err != nil {
+	if err := s.read(root.FS(), all, files); err != nil {
 		return nil, fmt.Errorf("read the code of the image %s: %w", name, err)
 	}
-	s.take(r)
 	return s, nil
+}
+
+// read reads the code of all programs, or of some.
+func (s *scanned) read(fsys fs.FS, all bool, files []string) error {
+	if all {
+		r, err := reach.Tree(fsys)
+		if err == nil {
+			s.take(r)
+		}
+		return err
+	}
+	s.Program = strings.Join(files, ", ")
+	for _, file := range files {
+		r, err := reach.Program(fsys, file)
+		if err != nil {
+			return err
+		}
+		s.take(r)
+	}
+	return nil
 }
 
 // take keeps the calls by name, with one example of how each is reached.
@@ -164,7 +193,11 @@ func (s *scanned) take(r *reach.Reach) {
 	if n := len(r.Unknown); n > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("at %d places the number of the call could not be found, as at %s in %s: any call may be made there", n, r.Unknown[0].Function, r.Unknown[0].File))
 	}
-	s.Notes = append(s.Notes, r.Notes...)
+	for _, n := range r.Notes {
+		if !slices.Contains(s.Notes, n) {
+			s.Notes = append(s.Notes, n)
+		}
+	}
 }
 
 // defaultPath is where programs are looked for if the image does not say.

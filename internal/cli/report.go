@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 func newReport(a *app) *cobra.Command {
 	var output, image string
+	var programs []string
 	cmd := &cobra.Command{
 		Use:   "report [flags] POLICY",
 		Short: "Write a policy as a page for people",
@@ -25,6 +27,9 @@ network and no other file.`,
   brig report -o nginx.html --scan nginx nginx.policy.json`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(programs) > 0 && image == "" {
+				return errors.New("--program is a program of an image: name that with --scan")
+			}
 			p, err := policy.Load(args[0])
 			if err != nil {
 				return err
@@ -35,7 +40,7 @@ network and no other file.`,
 			}
 			in := report.Input{Policy: p, Capabilities: granted, Default: capability.Default(), Commands: uses(p, args[0])}
 			if image != "" {
-				s, err := a.scan(cmd, image, p, false)
+				s, err := a.scan(cmd, image, p, false, programs)
 				if err != nil {
 					return err
 				}
@@ -48,6 +53,7 @@ network and no other file.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default: standard output)")
+	cmd.Flags().StringSliceVar(&programs, "program", nil, "with --scan, read this program of the image, and not that of the command; repeatable")
 	cmd.Flags().StringVar(&image, "scan", "", "image whose code is read, to show calls that can be reached and were never made")
 	return cmd
 }
