@@ -31,7 +31,7 @@ evidence. brig learn writes them, and brig run --policy holds a container to one
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, make := range []func(*app) *cobra.Command{newPolicyShow, newPolicyCheck, newPolicyDiff, newPolicyMerge, newPolicyExport} {
+	for _, make := range []func(*app) *cobra.Command{newPolicyShow, newPolicyCheck, newPolicyDiff, newPolicyMerge, newPolicyAllow, newPolicyExport} {
 		sub := make(a)
 		sub.DisableFlagsInUseLine = true
 		cmd.AddCommand(sub)

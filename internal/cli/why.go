@@ -90,7 +90,7 @@ func (a *app) notes(rec *record.Recording) {
 func explained(rec *record.Recording, held *engine.Confinement) []explain.Line {
 	kernel, _ := seccomp.RunningKernel()
 	lines := explain.Denials(rec.Denials, explain.Context{
-		Caps: held.Caps, Root: held.Root, Profile: held.Profile, ProfileName: held.ProfileName, Kernel: kernel,
+		Caps: held.Caps, Root: held.Root, Profile: held.Profile, ProfileName: held.ProfileName, Policy: held.Policy, Kernel: kernel,
 	})
 	if lines == nil {
 		lines = []explain.Line{}

@@ -18,6 +18,7 @@ type Confinement struct {
 	// what to call it: "default profile", "profile p.json".
 	Profile     *seccomp.Profile
 	ProfileName string
+	Policy      string // the policy file that all that is of, or ""
 }
 
 // Confinement returns what the container is held by.
@@ -30,7 +31,7 @@ func (c *Container) Confinement() (*Confinement, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := &Confinement{Caps: caps, Root: c.runsAsRoot()}
+	held := &Confinement{Caps: caps, Root: c.runsAsRoot(), Policy: c.Policy}
 	switch mode := c.Options.Security.Seccomp.Mode; {
 	case mode == spec.SeccompUnconfined || mode == spec.SeccompDefault && c.Options.Privileged:
 		return held, nil

@@ -35,6 +35,7 @@ type Container struct {
 	Starting bool   `json:"starting,omitempty"`
 	Detached bool   `json:"detached,omitempty"` // run -d: input outlives its clients
 	Platform string `json:"platform,omitempty"`
+	Policy   string `json:"policy,omitempty"`  // the file that its confinement is of
 	Explain  bool   `json:"explain,omitempty"` // a witness records what it is denied
 
 	engine  *Engine

@@ -25,6 +25,8 @@ type CreateOptions struct {
 	// Profile is the text of the seccomp profile that Options names by a path,
 	// where the caller has it: the file is not read again.
 	Profile []byte
+	// Policy is the policy file that Options and Profile were made of, if any.
+	Policy string
 	// Explain makes a witness record what the container is denied, at each of
 	// its starts.
 	Explain bool
@@ -66,7 +68,7 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	c := &Container{
 		ID: newID(), Name: o.Name, Created: time.Now().UTC(), Image: o.Image, ImageID: o.Resolved.ID, Layers: o.Resolved.Layers,
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
-		Detached: o.Detached, Platform: o.Platform, engine: e, Explain: o.Explain, observe: o.Observe, leash: o.Leash,
+		Detached: o.Detached, Platform: o.Platform, engine: e, Policy: o.Policy, Explain: o.Explain, observe: o.Observe, leash: o.Leash,
 	}
 	if err := c.planVolumes(); err != nil {
 		return nil, nil, err

@@ -28,7 +28,9 @@ type Context struct {
 	// what to call it.
 	Profile     *seccomp.Profile
 	ProfileName string
-	Kernel      seccomp.KernelVersion
+	// Policy is the policy file that the capabilities and the profile are of, or "".
+	Policy string
+	Kernel seccomp.KernelVersion
 }
 
 // Line explains one denial.
@@ -154,6 +156,9 @@ func (c *Context) byCapability(l *Line, d *record.Denial) {
 // capAdd is the advice to add one of some capabilities. The kernel asks for
 // DAC_READ_SEARCH first where reading is all that is wanted.
 func (c *Context) capAdd(names []string) string {
+	if c.Policy != "" {
+		return "brig policy allow --cap-add " + strings.Join(names, " or --cap-add ") + " " + shellWord(c.Policy)
+	}
 	ambient := ""
 	if !c.Root {
 		ambient = " --cap-ambient"
@@ -165,6 +170,17 @@ func (c *Context) capAdd(names []string) string {
 	return fix
 }
 
+// shellWord quotes a file's name where a shell would not take it as it is.
+func shellWord(name string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@", r)
+	}
+	if !strings.ContainsFunc(name, func(r rune) bool { return !plain(r) }) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
+
 // bySeccomp is for a call that the filter stopped.
 func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 	name := "seccomp " + c.ProfileName
@@ -173,6 +189,10 @@ func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 		return
 	}
 	l.By, l.Fix = name, fmt.Sprintf("use --security-opt seccomp=FILE with a profile that allows %s", d.Syscall)
+	if c.Policy != "" {
+		name = "the policy"
+		l.By, l.Fix = name, fmt.Sprintf("brig policy allow %s %s", shellWord(c.Policy), d.Syscall)
+	}
 	if d.Errno == "ENOSYS" {
 		l.Harmless = true
 		l.Fix = "harmless as a rule: programs fall back on older calls"
@@ -188,7 +208,7 @@ func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 	switch {
 	case e.Action == "ALLOW" || e.Action == "LOG":
 		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
-	case e.Line > 0:
+	case e.Line > 0 && c.Policy == "":
 		l.By = fmt.Sprintf("%s, line %d", name, e.Line)
 		if !l.Harmless {
 			l.Fix = "allow it there"

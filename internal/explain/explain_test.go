@@ -112,6 +112,24 @@ func TestSuspiciousValue(t *testing.T) {
 	}
 }
 
+// Under a policy the fix is a change of the policy: --cap-add and the like exclude it.
+func TestUnderPolicy(t *testing.T) {
+	c := Context{Root: true, Profile: &seccomp.Profile{DefaultAction: seccomp.Errno(1)}, ProfileName: "profile x", Policy: "/my dir/p.json"}
+	list := Denials([]record.Denial{
+		{Syscall: "mkdir", ABI: "amd64", Program: "sh", Errno: "EPERM", By: "seccomp", Count: 1},
+		{Syscall: "chown", ABI: "amd64", Program: "sh", Errno: "EPERM", By: "capability", Capabilities: []string{"CHOWN"}, Count: 1},
+	}, c)
+	want := []string{
+		"mkdir: denied EPERM in sh (the policy): brig policy allow '/my dir/p.json' mkdir",
+		"chown: denied EPERM in sh (CAP_CHOWN): brig policy allow --cap-add CHOWN '/my dir/p.json'",
+	}
+	for i, l := range list {
+		if l.String() != want[i] {
+			t.Errorf("%s\nwant %s", l.String(), want[i])
+		}
+	}
+}
+
 func TestThreadIsNamed(t *testing.T) {
 	list := Denials([]record.Denial{{Syscall: "mount", ABI: "amd64", Program: "node", Thread: "worker", Errno: "EPERM", By: "capability", Capabilities: []string{"SYS_ADMIN"}, Count: 1}},
 		Context{Root: true})

@@ -40,7 +40,7 @@ func (l *Learner) prove(ctx context.Context, p *policy.Policy) (bool, error) {
 	p.Capabilities = slices.DeleteFunc(p.Capabilities, func(c policy.Capability) bool {
 		return c.Status == policy.Unneeded && c.Granted == 0 && c.Refused == 0
 	})
-	o, err := l.enforced(ctx, p)
+	o, err := l.twice(ctx, p)
 	if err != nil {
 		return false, err
 	}
@@ -62,6 +62,20 @@ func (l *Learner) enforced(ctx context.Context, p *policy.Policy) (*outcome, err
 	return o, cmp.Or(err, ctx.Err()) // a run that was cut short says nothing
 }
 
+// twice runs the image under the policy, and again if it failed and nothing that
+// was denied can be to blame: then it may have been chance.
+func (l *Learner) twice(ctx context.Context, p *policy.Policy) (*outcome, error) {
+	o, err := l.enforced(ctx, p)
+	if err != nil || o.err == nil {
+		return o, err
+	}
+	added, err := p.Clone().Admit(o.recording, "")
+	if err != nil || len(added) > 0 {
+		return o, err
+	}
+	return l.enforced(ctx, p)
+}
+
 // patience is how long a container that lacks something may take: several times
 // of what it took when it had all.
 func (l *Learner) patience() time.Duration {
@@ -72,7 +86,7 @@ func (l *Learner) patience() time.Duration {
 // it works: a program may take a path that no learning run took.
 func (l *Learner) heal(ctx context.Context, p *policy.Policy) (bool, error) {
 	for range maxHeals {
-		o, err := l.enforced(ctx, p)
+		o, err := l.twice(ctx, p)
 		if err != nil {
 			return false, err
 		}

@@ -40,6 +40,7 @@ func Enforce(o *engine.CreateOptions, path string, p *policy.Policy) error {
 		return err
 	}
 	enforce(o, path, r.caps, r.profile)
+	o.Policy = path
 	return nil
 }
 

@@ -80,6 +80,50 @@ func (p *Policy) Grant(set capability.Set, comment string) (added []string) {
 	return added
 }
 
+// Allow adds what a person wants to be allowed, system calls with all arguments,
+// and says what of it was not allowed before.
+func (p *Policy) Allow(caps capability.Set, calls []string, comment string) (added []string, err error) {
+	for _, name := range calls {
+		if err := knownCall(name); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range calls {
+		if p.allowCall(name, comment) {
+			added = append(added, name)
+		}
+	}
+	before, err := p.Granted()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range caps.Minus(before).List() {
+		p.admitCapability(c.Short(), 0, comment)
+		i := slices.IndexFunc(p.Capabilities, func(have Capability) bool { return have.Name == c.Short() })
+		p.Capabilities[i].Status = Added
+		added = append(added, c.Short())
+	}
+	p.settle()
+	return added, nil
+}
+
+func (p *Policy) allowCall(name, comment string) bool {
+	i := slices.IndexFunc(p.Syscalls, func(c Syscall) bool { return c.Name == name })
+	if i < 0 {
+		p.Syscalls = append(p.Syscalls, Syscall{Name: name, Status: Added, Comment: comment})
+		return true
+	}
+	c := &p.Syscalls[i]
+	if c.Allowed() && !c.conditional() {
+		return false
+	}
+	c.Status, c.Comment = Added, comment
+	for j := range c.Args {
+		c.Args[j].Enforce = false
+	}
+	return true
+}
+
 func (p *Policy) admit(d *record.Denial, comment string) (added []string, err error) {
 	for _, name := range d.Capabilities {
 		if p.admitCapability(name, 1, comment) {

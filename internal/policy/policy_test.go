@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/capability"
 	"github.com/brig-run/brig/internal/record"
 	"github.com/brig-run/brig/seccomp"
 )
@@ -247,6 +248,29 @@ func TestTried(t *testing.T) {
 	denial := record.Denial{Syscall: "socket", ABI: "amd64", Errno: "EPERM", By: "seccomp", Args: [6]uint64{16}}
 	if got, err := p.Admit(&record.Recording{Denials: []record.Denial{denial}}, "why"); err != nil || len(got) != 1 || len(p.Syscalls[0].Args[0].Allowed()) != 2 {
 		t.Errorf("admitted %v, %v: %+v", got, err, p.Syscalls[0])
+	}
+}
+
+// A person's additions: calls with all arguments, capabilities, nothing twice.
+func TestAllow(t *testing.T) {
+	p := learned(t, recording(), "1")
+	p.EnforceArgs()
+	added, err := p.Allow(capability.Of(capability.CHOWN, capability.NET_BIND_SERVICE), []string{"mkdir", "socket", "read"}, "why")
+	if err != nil || !slices.Equal(added, []string{"mkdir", "socket", "CHOWN"}) {
+		t.Errorf("added %v, %v", added, err)
+	}
+	all := statuses(p)
+	if all["mkdir"] != Added || all["socket"] != Added || all["read"] != Asked || all["CHOWN"] != Added || all["NET_BIND_SERVICE"] != Asked {
+		t.Errorf("%v", all)
+	}
+	if i := slices.IndexFunc(p.Syscalls, func(c Syscall) bool { return c.Name == "socket" }); p.Syscalls[i].conditional() {
+		t.Errorf("%+v", p.Syscalls[i])
+	}
+	if again, err := p.Allow(capability.Of(capability.CHOWN), []string{"mkdir"}, "why"); err != nil || len(again) > 0 {
+		t.Errorf("added again: %v, %v", again, err)
+	}
+	if _, err := p.Allow(0, []string{"mkdri"}, ""); err == nil || !strings.Contains(err.Error(), "did you mean mkdir?") {
+		t.Error(err)
 	}
 }
 
