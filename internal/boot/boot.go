@@ -15,6 +15,7 @@ import (
 
 	"github.com/brig-run/brig/internal/initproc"
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/rootless/holder"
 )
 
 func init() {
@@ -24,6 +25,8 @@ func init() {
 	switch os.Args[0] {
 	case monitor.Argv0:
 		monitor.Main()
+	case holder.Argv0:
+		holder.Main()
 	case initproc.Path:
 		initproc.Main(os.Args[1:])
 	}

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // Root is where cgroups are mounted, cgroups(7).
@@ -78,6 +79,10 @@ func Mode() string {
 // hierarchy). It makes nothing yet.
 func New(cgroupPath string) (*Group, error) {
 	g := &Group{path: cgroupPath, config: &cgroups.Cgroup{Path: cgroupPath, Resources: &cgroups.Resources{}}}
+	if userns.Inside() { // a path of that form may be refused
+		g.config.Path, g.config.Rootless = "", true
+		g.config.Parent, g.config.Name = filepath.Split(cgroupPath)
+	}
 	if err := g.manage(nil); err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", cgroupPath, err)
 	}
@@ -195,12 +200,10 @@ func (g *Group) Start(pid int) error {
 func (g *Group) apply(pid int) error {
 	err := g.mgr.Apply(pid)
 	if errors.Is(err, cgroups.ErrRootless) {
-		g.warn("no permission to make a cgroup: the container runs without")
-		if g.Layout.Unified {
-			g.Dirs = nil
-		} else {
-			g.layout() // some hierarchies may be open to this user
-		}
+		if g.foreign {
+			g.warn("no permission to make a cgroup: the container runs without")
+		} // else a limit that cannot be set is an error, and there is no more to say
+		g.KeepMade()
 		return nil
 	}
 	if err != nil {
@@ -208,6 +211,15 @@ func (g *Group) apply(pid int) error {
 		return fmt.Errorf("create cgroup %s: %w", g.path, named(err))
 	}
 	return nil
+}
+
+// KeepMade forgets the directories that are not there, because their hierarchies
+// are not open to this user.
+func (g *Group) KeepMade() {
+	g.layout()
+	missing := func(dir string) bool { return !cgroups.PathExists(dir) }
+	g.Dirs = slices.DeleteFunc(g.Dirs, missing)
+	g.Layout.Hierarchies = slices.DeleteFunc(g.Layout.Hierarchies, func(h runtime.Hierarchy) bool { return missing(h.Path) })
 }
 
 // free makes sure that the cgroup has no processes and is not frozen, which

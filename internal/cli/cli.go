@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/ocicmd"
+	"github.com/brig-run/brig/internal/rootless"
 )
 
 // app is what all commands share.
@@ -38,11 +40,38 @@ func (a *app) engine() (*engine.Engine, error) {
 		return a.eng, nil
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("this needs root: run it with sudo (rootless containers are not supported yet)")
+		return nil, rootlessly(a.root)
 	}
 	var err error
 	a.eng, err = engine.Open(a.root)
 	return a.eng, err
+}
+
+// rootlessly runs this command again in the user's own namespace, where the user
+// is root, and ends with it. It returns only if that is not possible.
+func rootlessly(root string) error {
+	code, err := rootless.Enter([]string{"BRIG_ROOT=" + root})
+	if err != nil {
+		return &exitError{engineFailed, err}
+	}
+	os.Exit(code)
+	return nil
+}
+
+// defaultRoot is the directory of images and containers: for an ordinary user
+// one of the user's own (XDG Base Directory Specification).
+func defaultRoot() string {
+	if v := os.Getenv("BRIG_ROOT"); v != "" {
+		return v
+	}
+	if os.Geteuid() == 0 {
+		return engine.DefaultRoot
+	}
+	dir := os.Getenv("XDG_DATA_HOME")
+	if dir == "" {
+		dir = filepath.Join(os.Getenv("HOME"), ".local/share")
+	}
+	return filepath.Join(dir, "brig")
 }
 
 // exitError carries the exit code of a command that failed, or of the
@@ -142,11 +171,7 @@ there is no daemon. Linux capabilities and seccomp are easy, exact and provable.
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetVersionTemplate("Brig version {{.Version}}\n")
-	def := engine.DefaultRoot
-	if v := os.Getenv("BRIG_ROOT"); v != "" {
-		def = v
-	}
-	root.PersistentFlags().StringVar(&a.root, "root", def, "directory of images and containers (also BRIG_ROOT)")
+	root.PersistentFlags().StringVar(&a.root, "root", defaultRoot(), "directory of images and containers (also BRIG_ROOT)")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		var bad *pflag.InvalidValueError
 		if errors.As(err, &bad) {

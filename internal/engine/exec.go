@@ -9,6 +9,7 @@ import (
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // Exec runs a further process in a running container. streams become its
@@ -75,6 +76,9 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 	if err != nil {
 		return nil, nil, err
 	}
+	if userns.Inside() {
+		group.KeepMade()
+	}
 	var master *os.File
 	if o.TTY {
 		var slave *os.File
@@ -113,7 +117,7 @@ func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Cl
 	if err != nil {
 		return nil, fmt.Errorf("container %s has lost its monitor; stop it and start it again: %w", x.c.Name, err)
 	}
-	msg := &monitor.Exec{Size: len(plan.Program), HasPIDNS: plan.PIDNS != nil}
+	msg := &monitor.Exec{Size: len(plan.Program), HasPIDNS: plan.PIDNS != nil, Forks: plan.Forks}
 	files := monitor.Files{Program: program, PIDNS: plan.PIDNS, Streams: streams[:]}
 	for _, f := range plan.Files {
 		msg.Regs = append(msg.Regs, f.Reg)

@@ -17,6 +17,7 @@ import (
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/snapshot"
 	"github.com/brig-run/brig/internal/spec"
+	"github.com/brig-run/brig/internal/userns"
 	"github.com/brig-run/brig/internal/witness"
 )
 
@@ -192,7 +193,11 @@ func (s *starter) run() (int, error) {
 	// The kernel may let mkdir of a cgroup wait for milliseconds (package
 	// boot); the file system and the specification are made meanwhile.
 	made := make(chan error, 1)
-	go func() { made <- s.makeGroup() }()
+	if userns.Inside() { // some cgroups may be refused, and what there is belongs to the plan
+		made <- s.makeGroup()
+	} else {
+		go func() { made <- s.makeGroup() }()
+	}
 	cfg, err := s.prepare()
 	if merr := <-made; err == nil {
 		err = merr
@@ -223,7 +228,9 @@ func (s *starter) makeGroup() error {
 	if err != nil || !s.c.Explain {
 		return err
 	}
-	if s.group.UnifiedDir() == "" {
+	if userns.Inside() {
+		err = errors.New("--explain needs root of this machine: what a container is denied is recorded in the kernel; use sudo")
+	} else if s.group.UnifiedDir() == "" {
 		err = errors.New("--explain needs a cgroup hierarchy of version 2, which this host lacks")
 	} else if err = s.watch(); err != nil {
 		err = fmt.Errorf("--explain: %w", err)
@@ -481,7 +488,7 @@ func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, e
 		BootID: bootID(), CloneFlag: uint64(s.plan.Flags), Size: len(s.plan.Program), HasPIDNS: s.plan.PIDNS != nil,
 		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
 		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
-		Leash: c.leash,
+		Leash: c.leash, Forks: s.plan.Forks,
 	}
 	if c.AutoRemove {
 		start.Volumes, start.Anonymous = c.heldVolumes()

@@ -101,7 +101,7 @@ func (m *container) run(c *conn, fds []int) error {
 	if s.Log != "" {
 		m.log = &logFile{path: s.Log}
 	}
-	clone := inside.Clone{Flags: uintptr(s.CloneFlag), PIDNS: -1, CgroupFD: -1}
+	clone := inside.Clone{Flags: uintptr(s.CloneFlag), PIDNS: -1, CgroupFD: -1, Forks: s.Forks}
 	var used []int
 	take := func() int {
 		if len(rest) == 0 {
@@ -456,7 +456,7 @@ func (m *container) exec(c *conn, payload []byte, fds []int) (pid int) {
 		return 0
 	}
 	defer p.Unmap()
-	clone := inside.Clone{PIDNS: -1, CgroupFD: m.cgroup}
+	clone := inside.Clone{PIDNS: -1, CgroupFD: m.cgroup, Forks: x.Forks}
 	rest := fds[1:]
 	if x.HasPIDNS {
 		clone.PIDNS, rest = rest[0], rest[1:]

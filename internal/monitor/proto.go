@@ -58,6 +58,7 @@ type Start struct {
 	OwnPIDNS  bool     // all processes end with the first one
 	Volumes   []string // with Remove: directories of the volumes to release
 	Anonymous []string // those of them that go if nobody else holds them
+	Forks     bool     // for inside.Clone
 	Leash     bool     // the container is killed when the client that started it goes away
 }
 
@@ -67,6 +68,7 @@ type Exec struct {
 	Size     int
 	Regs     []uint8
 	HasPIDNS bool
+	Forks    bool // for inside.Clone
 }
 
 // encoder and decoder write and read fields one after another.
@@ -132,7 +134,7 @@ func (s *Start) encode() []byte {
 	for _, v := range []string{s.Dir, s.NameLink, s.Trash, s.Lock, s.BootID, s.Log, string(s.Regs)} {
 		e.str(v)
 	}
-	for _, v := range []bool{s.Remove, s.HasPIDNS, s.HasCgroup, s.TTY, s.OpenStdin, s.StdinOnce, s.OwnPIDNS, s.Leash} {
+	for _, v := range []bool{s.Remove, s.HasPIDNS, s.HasCgroup, s.TTY, s.OpenStdin, s.StdinOnce, s.OwnPIDNS, s.Leash, s.Forks} {
 		e.flag(v)
 	}
 	e.num(s.CloneFlag)
@@ -151,7 +153,7 @@ func decodeStart(b []byte) (*Start, error) {
 		*p = d.str()
 	}
 	s.Regs = []uint8(d.str())
-	for _, p := range []*bool{&s.Remove, &s.HasPIDNS, &s.HasCgroup, &s.TTY, &s.OpenStdin, &s.StdinOnce, &s.OwnPIDNS, &s.Leash} {
+	for _, p := range []*bool{&s.Remove, &s.HasPIDNS, &s.HasCgroup, &s.TTY, &s.OpenStdin, &s.StdinOnce, &s.OwnPIDNS, &s.Leash, &s.Forks} {
 		*p = d.flag()
 	}
 	s.CloneFlag, s.Size, s.Attach = d.num(), int(d.num()), Streams(d.num())
@@ -163,12 +165,13 @@ func (x *Exec) encode() []byte {
 	e := &encoder{b: []byte{msgExec}}
 	e.str(string(x.Regs))
 	e.flag(x.HasPIDNS)
+	e.flag(x.Forks)
 	e.num(uint64(x.Size))
 	return e.b
 }
 
 func decodeExec(b []byte) (*Exec, error) {
 	d := &decoder{b: b}
-	x := &Exec{Regs: []uint8(d.str()), HasPIDNS: d.flag(), Size: int(d.num())}
+	x := &Exec{Regs: []uint8(d.str()), HasPIDNS: d.flag(), Forks: d.flag(), Size: int(d.num())}
 	return x, d.err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // CreateOptions are what a caller says beside the bundle.
@@ -103,7 +104,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
 		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources, NoKeyring: o.NoKeyring,
 	}}}
-	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd}); err != nil {
+	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd, Rootless: userns.Inside()}); err != nil {
 		return nil, err
 	}
 	if err := c.claim(raw); err != nil {
@@ -184,7 +185,11 @@ func (c *Container) remove() error {
 // create makes the container. Gated, its process waits for Start; else it has executed the user's program when create returns.
 func (c *creation) create() error {
 	made := make(chan error, 1)
-	go func() { made <- c.makeGroup() }()
+	if userns.Inside() { // some cgroups may be refused, and what there is belongs to the plan
+		made <- c.makeGroup()
+	} else {
+		go func() { made <- c.makeGroup() }()
+	}
 	err := c.prepare()
 	if merr := <-made; err == nil {
 		err = merr

@@ -206,7 +206,7 @@ func (x *execution) start(process *specs.Process) (int, error) {
 	if x.prog, err = load(plan, x.streams); err != nil {
 		return 0, err
 	}
-	clone := inside.Clone{PIDNS: -1, CgroupFD: -1}
+	clone := inside.Clone{PIDNS: -1, CgroupFD: -1, Forks: plan.Forks}
 	if plan.PIDNS != nil {
 		clone.PIDNS = int(plan.PIDNS.Fd())
 	}

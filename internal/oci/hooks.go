@@ -199,7 +199,7 @@ func runHookIn(h specs.Hook, state []byte, in func(specs.Hook) (*runtime.Plan, e
 		return err
 	}
 	defer prog.Unmap()
-	clone := inside.Clone{PIDNS: -1, CgroupFD: -1}
+	clone := inside.Clone{PIDNS: -1, CgroupFD: -1, Forks: plan.Forks}
 	if plan.PIDNS != nil {
 		clone.PIDNS = int(plan.PIDNS.Fd())
 	}

@@ -80,7 +80,7 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 		switch {
 		case !ok:
 			return fmt.Errorf("namespace type %q is not supported yet", ns.Type)
-		case flag == unix.CLONE_NEWPID:
+		case flag == unix.CLONE_NEWPID && mayReturn():
 			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", cfg.PID))
 			if err != nil {
 				return fmt.Errorf("open the container's PID namespace: %w", err)
@@ -92,6 +92,13 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	}
 	p.What("join the container's namespaces")
 	p.Call(unix.SYS_SETNS, inside.R(reg), inside.V(flags))
+	if flags&unix.CLONE_NEWPID != 0 {
+		p.plan.Forks = true
+		p.What("enter the container's PID namespace")
+		p.Pseudo(inside.Fork, inside.V(0))
+		p.leader()
+		p.Ask(inside.AskForked)
+	}
 	if flags&unix.CLONE_NEWUSER != 0 {
 		p.becomeRoot()
 	}

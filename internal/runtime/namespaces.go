@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // cloneFlag is the CLONE_NEW* flag of a namespace type, namespaces(7).
@@ -60,7 +61,7 @@ func (p *planner) namespaces() error {
 		return fmt.Errorf("spec: linux.namespaces: a mount namespace is required: add {\"type\": \"mount\"}")
 	}
 	const first = unix.CLONE_NEWUSER | unix.CLONE_NEWTIME
-	p.plan.Forks = made&first != 0 || p.joins(specs.UserNamespace)
+	p.plan.Forks = made&first != 0 || p.joins(specs.UserNamespace) || p.joins(specs.PIDNamespace) && !mayReturn()
 	if !p.plan.Forks {
 		p.plan.Flags = made
 		return p.join(joined)
@@ -73,7 +74,7 @@ func (p *planner) namespaces() error {
 		p.What("wait for the maps of the user namespace")
 		p.Ask(inside.AskMaps)
 	}
-	if p.hasUserns() {
+	if InUserNamespace(p.spec) {
 		p.becomeRoot()
 	}
 	if made&unix.CLONE_NEWTIME != 0 {
@@ -85,6 +86,11 @@ func (p *planner) namespaces() error {
 	p.Ask(inside.AskForked)
 	return nil
 }
+
+// mayReturn says whether this process, having joined a PID namespace for its
+// children, can join its own again: that takes rights over its own one, which
+// root of a user namespace lacks. Then a child joins, and makes a sibling.
+func mayReturn() bool { return !userns.Inside() }
 
 // join plans the joining of namespaces by path. The user namespace comes last:
 // in it, the child has no rights over the others.
@@ -150,10 +156,11 @@ func (p *planner) has(t specs.LinuxNamespaceType) bool { return hasNamespace(p.s
 // joins says whether the container joins a namespace by path.
 func (p *planner) joins(t specs.LinuxNamespaceType) bool { return hasNamespace(p.spec, t, false) }
 
-// hasUserns says whether the container is in another user namespace than the
-// caller's.
+// hasUserns says whether the container is in a user namespace: one that the spec
+// names, or the caller's. Nobody in it may make devices, and proc and sysfs are
+// mounted only in sight of others.
 func (p *planner) hasUserns() bool {
-	return p.spec != nil && (p.has(specs.UserNamespace) || p.joins(specs.UserNamespace))
+	return userns.Inside() || p.spec != nil && InUserNamespace(p.spec)
 }
 
 func hasNamespace(spec *specs.Spec, t specs.LinuxNamespaceType, own bool) bool {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/mountns"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // MountOptions say what a root is made of.
@@ -84,6 +85,9 @@ func (p plan) attr() int {
 // options are those that do not depend on the layers. A value "" is a flag.
 func (p plan) options() [][2]string {
 	opts := [][2]string{{"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "nofollow"}}
+	if userns.Inside() {
+		opts = append(opts, [2]string{"userxattr", ""})
+	}
 	if p.volatile {
 		opts = append(opts, [2]string{"volatile", ""})
 	}

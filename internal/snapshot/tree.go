@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/tree"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // maxDepth is how deep directories may nest. Deleting a tree holds a descriptor
@@ -307,18 +308,26 @@ func (a *applier) setOpaque(d dir, base string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Fsetxattr(fd, opaqueXattr, []byte("y"), 0); err != nil {
-		return fmt.Errorf("make the directory opaque: set extended attribute %s: %w", opaqueXattr, err)
+	if err := unix.Fsetxattr(fd, opaqueXattr(), []byte("y"), 0); err != nil {
+		return fmt.Errorf("make the directory opaque: set extended attribute %s: %w", opaqueXattr(), err)
 	}
 	return nil
 }
 
-const opaqueXattr = "trusted.overlay.opaque"
+// opaqueXattr is the attribute by which overlayfs knows an opaque directory. In a
+// user namespace nobody may set trusted ones, and overlayfs is mounted with the
+// option userxattr there (Documentation/filesystems/overlayfs.rst).
+func opaqueXattr() string {
+	if userns.Inside() {
+		return "user.overlay.opaque"
+	}
+	return "trusted.overlay.opaque"
+}
 
 // isOpaque says whether the directory hides those of the layers below.
 func isOpaque(fd int) bool {
 	var b [1]byte
-	n, err := unix.Getxattr(tree.FDPath(fd), opaqueXattr, b[:])
+	n, err := unix.Getxattr(tree.FDPath(fd), opaqueXattr(), b[:])
 	return err == nil && n == 1 && b[0] == 'y'
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -372,7 +373,7 @@ func (b *builder) sysctls() error {
 	m := make(map[string]string, 2+len(b.o.Sysctls))
 	if b.o.Network.Own() {
 		if b.res.Capabilities.Has(capability.NET_RAW) {
-			m["net.ipv4.ping_group_range"] = "0 2147483647"
+			m["net.ipv4.ping_group_range"] = "0 " + strconv.FormatUint(uint64(b.host.lastGroup()), 10)
 		}
 		if b.res.Capabilities.Has(capability.NET_BIND_SERVICE) {
 			m["net.ipv4.ip_unprivileged_port_start"] = "0"

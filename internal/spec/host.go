@@ -6,8 +6,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/brig-run/brig/capability"
 	"golang.org/x/sys/unix"
+
+	"github.com/brig-run/brig/capability"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // CgroupMode says which cgroup hierarchies the machine mounts.
@@ -33,6 +35,9 @@ type Host struct {
 	// HardLimit gives the highest value to which the caller may set a limit,
 	// named as in [Ulimit]. Nil is no bound.
 	HardLimit func(name string) uint64
+	// LastGroup is the highest group ID that there is in the user namespace; 0 in
+	// the machine's first, which has all.
+	LastGroup uint32
 	// SharedMount says how the mount that holds a path propagates. Nil skips
 	// the check of shared and slave binds.
 	SharedMount func(path string) (shared, slave bool, err error)
@@ -43,6 +48,9 @@ type Host struct {
 func Probe(caps capability.Set) *Host {
 	h := &Host{Capabilities: caps, Cgroup: probeCgroup(), HardLimit: hardLimit, SharedMount: sharedMount}
 	h.Hostname, _ = os.Hostname()
+	if userns.Inside() {
+		h.LastGroup = userns.LastGroup()
+	}
 	aa, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 	h.AppArmor = strings.HasPrefix(string(aa), "Y")
 	online, _ := os.ReadFile("/sys/devices/system/cpu/online")
@@ -51,6 +59,15 @@ func Probe(caps capability.Set) *Host {
 		h.ThermalThrottle = thermalThrottle(h.CPUs)
 	}
 	return h
+}
+
+// lastGroup is the highest group ID that may ping: the kernel's own bound, or that
+// of the user namespace (net/ipv4/sysctl_net_ipv4.c, ipv4_ping_group_range).
+func (h *Host) lastGroup() uint32 {
+	if h.LastGroup == 0 {
+		return math.MaxInt32
+	}
+	return min(h.LastGroup, math.MaxInt32)
 }
 
 // probeCgroup looks at what is mounted at /sys/fs/cgroup (cgroups(7)).
@@ -105,6 +122,9 @@ func hardLimit(name string) uint64 {
 }
 
 func mayRaiseLimits() bool {
+	if userns.Inside() { // the capability counts in the first user namespace only
+		return false
+	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if unix.Capget(&hdr, &data[0]) != nil {

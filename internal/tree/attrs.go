@@ -29,12 +29,13 @@ type Xattr struct {
 const DefaultACL = "system.posix_acl_default"
 
 // Portable says whether an archive may carry the extended attribute. Those of
-// overlayfs would let it redirect a directory or hide others' files. Labels of
+// overlayfs, of either spelling, would let it redirect a directory or hide
+// others' files. Labels of
 // the host's security modules (security.selinux, security.ima, ...) belong to
 // the host's policy, not to an image.
 func Portable(name string) bool {
 	switch {
-	case strings.HasPrefix(name, "trusted.overlay."):
+	case strings.HasPrefix(name, "trusted.overlay."), strings.HasPrefix(name, "user.overlay."):
 		return false
 	case strings.HasPrefix(name, "user."), strings.HasPrefix(name, "trusted."):
 		return true
