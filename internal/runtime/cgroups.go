@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -57,32 +56,27 @@ func (p *planner) cgroupNamespace() {
 
 // cloneCgroups takes the container's cgroup directories from the host's tree,
 // for a container that shares the host's cgroup namespace.
-func (p *planner) cloneCgroups() error {
+func (p *planner) cloneCgroups() {
 	if p.has(specs.CgroupNamespace) || !slices.ContainsFunc(p.spec.Mounts, isCgroup) {
-		return nil
+		return
 	}
 	hierarchies := p.cfg.Cgroups.Hierarchies
+	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 	if p.cfg.Cgroups.Unified {
-		if !p.hasUserns() {
-			return nil // it can be mounted
+		if !p.inUserns {
+			return // it can be mounted
 		}
 		hierarchies = []Hierarchy{{Path: "/sys/fs/cgroup"}}
 	}
+	if p.inUserns {
+		flags |= unix.AT_RECURSIVE // mounts that came together stay together, mount_namespaces(7)
+	}
 	for _, h := range hierarchies {
-		if p.hasUserns() {
-			tree, err := cloneHere(h.Path, p.cfg.Cgroups.Unified)
-			if err != nil {
-				return fmt.Errorf("open cgroup %s: %w", h.Path, err)
-			}
-			p.cgroups = append(p.cgroups, p.pass(tree))
-			continue
-		}
 		p.What("open cgroup " + h.Path)
 		r := p.NewReg()
-		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(h.Path), inside.V(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(r)
+		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str(h.Path), inside.V(flags)).To(r)
 		p.cgroups = append(p.cgroups, r)
 	}
-	return nil
 }
 
 func (p *planner) mountCgroup(m *mountPlan) {

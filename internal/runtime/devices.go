@@ -70,7 +70,7 @@ func (p *planner) deviceSource(n *node) error {
 	if err != nil || !p.hasUserns() || kind == unix.S_IFIFO {
 		return err
 	}
-	tree, err := cloneHere(n.path, false)
+	tree, err := p.hostNode(n.path, 0)
 	if err != nil {
 		return fmt.Errorf("device %s: a container with a user namespace gets the host's: %w", n.path, err)
 	}
@@ -83,6 +83,21 @@ func (p *planner) deviceSource(n *node) error {
 		return fmt.Errorf("device %s: a container with a user namespace gets the host's, and that is not %s %d:%d", n.path, n.Type, n.Major, n.Minor)
 	}
 	return nil
+}
+
+// hostNode clones the mount of a device of the host.
+func (p *planner) hostNode(name string, attrs uint64) (*os.File, error) {
+	tree, err := cloneHere(name, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range []attrOp{{propagation: unix.MS_PRIVATE}, {set: attrs | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, clr: unix.MOUNT_ATTR_NODEV}} {
+		if err := op.apply(tree); err != nil {
+			tree.Close()
+			return nil, err
+		}
+	}
+	return tree, nil
 }
 
 func deviceKind(t string) (uint32, error) {

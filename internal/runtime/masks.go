@@ -107,15 +107,18 @@ func (p *planner) maskSources() ([]mask, error) {
 			continue
 		}
 		if p.hasUserns() {
-			tree, err := cloneHere("/dev/null", false)
+			tree, err := p.hostNode("/dev/null", unix.MOUNT_ATTR_RDONLY)
 			if err != nil {
-				return nil, fmt.Errorf("mask paths: open the null device: %w", err)
+				return nil, fmt.Errorf("mask paths: %w", err)
 			}
 			masks[i].null = p.pass(tree)
 			continue
 		}
 		masks[i].null = p.NewReg()
 		p.Call(unix.SYS_OPEN_TREE, inside.V(atCWD), p.Str("/dev/null"), inside.V(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(masks[i].null)
+		// It is the host's inode: read-only, or the container's root could
+		// change the mode and the owner of the host's /dev/null.
+		p.setattr(masks[i].null, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, 0, 0, false)
 	}
 	return masks, nil
 }

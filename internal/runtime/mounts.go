@@ -49,9 +49,7 @@ func (p *planner) rootfs() error {
 	p.What("leave the host's mount propagation")
 	p.Call(unix.SYS_MOUNT, inside.V(0), p.Str("/"), inside.V(0), inside.V(unix.MS_REC|root.host), inside.V(0))
 	p.cloneTrees(mounts, false)
-	if err := p.cloneCgroups(); err != nil {
-		return err
-	}
+	p.cloneCgroups()
 	masks, err := p.maskSources()
 	if err != nil {
 		return err

@@ -418,6 +418,29 @@ func TestMasks(t *testing.T) {
 	}
 }
 
+// The mask of a file is the host's own /dev/null: nothing of it may be changed.
+func TestMasksDoNotOpenTheHostsNullDevice(t *testing.T) {
+	var before, after unix.Stat_t
+	unix.Stat("/dev/null", &before)
+	spec := defaultSpec("sh", "-c", "chmod 600 /proc/uptime; chown 1 /proc/uptime; touch -d 1980-01-01 /proc/uptime; cat /proc/uptime; echo x > /proc/uptime")
+	spec.Linux.MaskedPaths = append(spec.Linux.MaskedPaths, "/proc/uptime")
+	caps := []string{"CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"}
+	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Permitted: caps, Effective: caps}
+	root := busyboxRoot(t)
+	for _, name := range []string{"chmod", "chown", "touch"} {
+		os.Symlink("busybox", filepath.Join(root, "bin", name))
+	}
+	r := run(t, root, spec, nil)
+	if r.err != nil || r.code != 0 || strings.Count(r.stderr, "Read-only file system") != 3 {
+		t.Errorf("%+v", r)
+	}
+	if unix.Stat("/dev/null", &after); after.Mode != before.Mode || after.Uid != before.Uid || after.Ctim != before.Ctim {
+		unix.Chmod("/dev/null", before.Mode)
+		unix.Chown("/dev/null", int(before.Uid), int(before.Gid))
+		t.Error("the host's /dev/null was changed")
+	}
+}
+
 func TestDevices(t *testing.T) {
 	root := busyboxRoot(t)
 	mode, uid, gid := os.FileMode(0o640), uint32(5), uint32(6)
