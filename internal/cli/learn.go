@@ -257,6 +257,9 @@ func (l *learnFlags) failed(err error) error {
 	case u.Output != "" && !strings.Contains(err.Error(), u.Output):
 		return fmt.Errorf("%w; nothing was denied, and the container wrote last: %s", err, explain.Printable(u.Output))
 	}
+	if l.probe == "" {
+		return fmt.Errorf("%w; nothing was denied. --until exit is for containers that end by themselves", err)
+	}
 	return fmt.Errorf("%w; nothing was denied: try the probe and the container by hand", err)
 }
 

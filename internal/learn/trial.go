@@ -249,6 +249,7 @@ func (w *watcher) work(ctx context.Context) {
 
 // stop ends the container as a user would, because a shutdown has needs too.
 func (w *watcher) stop() {
+	begun := time.Now()
 	if w.code == nil {
 		grace := stopGrace
 		if w.out.err != nil || w.l.stubborn.Load() {
@@ -257,7 +258,8 @@ func (w *watcher) stop() {
 		w.run.Container.Stop(&grace, "")
 		w.wait(context.Background(), time.Minute)
 	}
-	killed := w.l.Until != UntilExit && w.code != nil && *w.code == 128+9
+	// Its stop signal may be SIGKILL, too.
+	killed := w.l.Until != UntilExit && w.code != nil && *w.code == 128+9 && time.Since(begun) >= stopGrace*time.Second
 	switch {
 	case w.out.err != nil || !killed:
 	case w.t.policy == nil:
