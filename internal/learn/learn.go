@@ -13,6 +13,7 @@ import (
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/record"
+	"github.com/brig-run/brig/internal/spec"
 )
 
 // Until says what ends a learning run.
@@ -140,8 +141,12 @@ func (l *Learner) independent() bool {
 	if o.Network == "host" || o.PID != "" || o.IPC != "" {
 		return false
 	}
+	if len(o.VolumesFrom) > 0 {
+		return false
+	}
 	for _, m := range o.Mounts {
-		if m.Type == "bind" && !m.ReadOnly {
+		shared := m.Type == spec.MountBind || m.Type == spec.MountVolume && m.Source != ""
+		if shared && !m.ReadOnly {
 			return false
 		}
 	}

@@ -70,6 +70,9 @@ func TestIndependent(t *testing.T) {
 		"the host's network":  {spec.Options{Network: spec.NetworkHost}, false},
 		"a directory to read": {spec.Options{Mounts: []spec.Mount{{Type: "bind", ReadOnly: true}}}, true},
 		"one to write":        {spec.Options{Mounts: []spec.Mount{{Type: "bind"}}}, false},
+		"a volume":            {spec.Options{Mounts: []spec.Mount{{Type: "volume", Source: "data"}}}, false},
+		"an anonymous volume": {spec.Options{Mounts: []spec.Mount{{Type: "volume"}}}, true},
+		"volumes of another":  {spec.Options{VolumesFrom: []spec.VolumesFrom{{Container: "db"}}}, false},
 	} {
 		l := &Learner{Create: engine.CreateOptions{Options: tt.o}}
 		if got := l.independent(); got != tt.want {
