@@ -1,6 +1,9 @@
 package cli
 
-import "github.com/brig-run/brig/internal/witness"
+import (
+	"github.com/brig-run/brig/internal/annotation"
+	"github.com/brig-run/brig/internal/witness"
+)
 
 // commands is the table of all commands, in the order of the help.
 func commands() []command {
@@ -53,5 +56,6 @@ func commands() []command {
 		{"version", groupOther, newVersion},
 		{"hello", groupOther, newHello},
 		{witness.Command, groupOther, newWitness},
+		{annotation.Command, groupOther, newRecorder},
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/explain"
 	"github.com/brig-run/brig/internal/record"
@@ -29,13 +30,21 @@ func newWhy(a *app) *cobra.Command {
 		Long: `Explain what a container was denied: system calls that its seccomp profile
 stopped, and calls that failed for want of a capability, with the program that
 made them and the flag that would allow them. The container must have been
-started with --explain; it may still run.`,
+started with --explain; it may still run. Or it is one of another engine, by ID,
+that runs under Brig's OCI runtime with the annotation dev.brig.explain=true; it
+may have been removed.`,
 		Example: `  brig run -d --explain --name clock ntpd
   brig why clock
-  brig why --format json clock`,
+  brig why --format json clock
+  podman --runtime brig-runtime run -d --annotation dev.brig.explain=true IMAGE
+  brig why "$(podman ps -lq)"`,
 		Args: exactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := a.container(args[0])
+			var missing *engine.NotFoundError
+			if errors.As(err, &missing) {
+				return a.whyAnnotated(args[0], format, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -43,7 +52,7 @@ started with --explain; it may still run.`,
 		},
 	}
 	addFormat(cmd, &format, textOrJSON)
-	cmd.ValidArgsFunction = a.completeContainers()
+	cmd.ValidArgsFunction = a.completeExplained
 	return cmd
 }
 
@@ -59,13 +68,33 @@ func (a *app) why(c *engine.Container, format string) error {
 	if err != nil {
 		return err
 	}
-	lines := explained(rec, held)
+	return a.tellWhy(rec, explained(rec, held), format)
+}
+
+// whyAnnotated is for a container of another engine.
+func (a *app) whyAnnotated(id, format string, missing error) error {
+	found, err := annotation.Why(annotation.PlacesBelow(a.root), id)
+	switch {
+	case errors.Is(err, annotation.ErrNone):
+		return fmt.Errorf("%w, and none of that ID that was recorded under brig runtime (annotation %s)", missing, annotation.Explain)
+	case err != nil:
+		return err
+	}
+	return a.tellWhy(found.Recording, found.Lines, format)
+}
+
+func (a *app) completeExplained(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	names, how := a.completeContainers()(cmd, args, begun)
+	return append(names, annotation.Recorded(annotation.PlacesBelow(a.root))...), how
+}
+
+func (a *app) tellWhy(rec *record.Recording, lines []explain.Line, format string) error {
 	if format == "json" {
 		return printIndented(a.out, struct {
 			Denials  []explain.Line `json:"denials"`
 			Complete bool           `json:"complete"`
 			Notes    []string       `json:"notes"`
-		}{lines, rec.Complete, append([]string{}, rec.Notes...)})
+		}{append([]explain.Line{}, lines...), rec.Complete, append([]string{}, rec.Notes...)})
 	}
 	for _, l := range lines {
 		fmt.Fprintln(a.out, l.String())
@@ -161,4 +190,14 @@ func newWitness(*app) *cobra.Command {
 		Use: witness.Command, Hidden: true, Args: exactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return witness.Main(args[0]) },
 	}
+}
+
+func newRecorder(*app) *cobra.Command {
+	var learn bool
+	cmd := &cobra.Command{
+		Use: annotation.Command, Hidden: true, Args: exactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return annotation.Main(args[0], learn) },
+	}
+	cmd.Flags().BoolVar(&learn, "learn", false, "")
+	return cmd
 }

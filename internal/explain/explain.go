@@ -18,6 +18,17 @@ import (
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
+// Engine is who started the container, and how its user asks for more.
+type Engine string
+
+// The engines whose words are known. The zero value is Brig.
+const (
+	Docker     Engine = "docker"
+	Podman     Engine = "podman"
+	Kubernetes Engine = "kubernetes"
+	Bundle     Engine = "bundle" // a config.json by hand, or by a program that is not known
+)
+
 // Context is what the container was held by.
 type Context struct {
 	Caps capability.Set // that it was given
@@ -31,6 +42,8 @@ type Context struct {
 	// Policy is the policy file that the capabilities and the profile are of, or "".
 	Policy string
 	Kernel seccomp.KernelVersion
+	// Engine is whose words the advice is in.
+	Engine Engine
 }
 
 // Line explains one denial.
@@ -147,7 +160,13 @@ func (c *Context) byCapability(l *Line, d *record.Denial) {
 	}
 	if len(missing) == 0 {
 		l.By += ", which the container has"
-		l.Fix = "the program has given it up, or does not run as root: run it as root, or add --cap-ambient with --cap-add " + names[0]
+		l.Fix = "the program has given it up, or does not run as root: run it as root"
+		switch c.Engine {
+		case "":
+			l.Fix += ", or add --cap-ambient with --cap-add " + names[0]
+		case Bundle:
+			l.Fix += ", or add CAP_" + names[0] + " to process.capabilities.inheritable and ambient"
+		}
 		return
 	}
 	l.Fix = c.capAdd(missing)
@@ -159,11 +178,7 @@ func (c *Context) capAdd(names []string) string {
 	if c.Policy != "" {
 		return "brig policy allow --cap-add " + strings.Join(names, " or --cap-add ") + " " + shellWord(c.Policy)
 	}
-	ambient := ""
-	if !c.Root {
-		ambient = " --cap-ambient"
-	}
-	fix := "add --cap-add " + strings.Join(names, " or --cap-add ") + ambient
+	fix := c.add(names)
 	if slices.Contains(names, "SYS_ADMIN") && len(names) == 1 {
 		fix += ", which makes the container nearly root of the host"
 	}
@@ -181,6 +196,58 @@ func shellWord(name string) string {
 	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
+// add says it in the words of the engine. That a user who is not root has what is
+// added, Brig and podman see to, podman by itself.
+func (c *Context) add(names []string) string {
+	asRoot := ""
+	if !c.Root {
+		asRoot = ", and run the program as root, or with that capability on its file (setcap)"
+	}
+	switch c.Engine {
+	case Kubernetes:
+		return "add " + strings.ReplaceAll(strings.Join(names, " or "), ",", " and ") + " to securityContext.capabilities.add of the container" + asRoot
+	case Bundle:
+		sets := "bounding, effective and permitted"
+		if !c.Root {
+			sets = "bounding, effective, permitted, inheritable and ambient"
+		}
+		return "add CAP_" + strings.ReplaceAll(strings.Join(names, " or CAP_"), ",", " and CAP_") + " to process.capabilities." + sets
+	case Docker:
+		return "add --cap-add " + strings.Join(names, " or --cap-add ") + asRoot
+	}
+	fix := "add --cap-add " + strings.Join(names, " or --cap-add ")
+	if !c.Root && c.Engine == "" {
+		fix += " --cap-ambient"
+	}
+	return fix
+}
+
+// ownProfile is the advice to use a profile that allows a call.
+func (c *Context) ownProfile(call string) string {
+	switch c.Engine {
+	case Kubernetes:
+		return "set securityContext.seccompProfile to type Localhost with a profile that allows " + call
+	case Bundle:
+		return "allow " + call + " in linux.seccomp"
+	}
+	return "use --security-opt seccomp=FILE with a profile that allows " + call
+}
+
+// unlocking is what would bring a call if the profile, which an engine has resolved
+// for the container's capabilities, is the engine's default: all are made of
+// Docker's. It is nil if nothing would.
+func (c *Context) unlocking(arch syscalls.Arch, d *record.Denial) []string {
+	if c.Engine == "" || c.Engine == Bundle {
+		return nil
+	}
+	target := seccomp.Target{Arch: c.arch(), Kernel: c.Kernel, Caps: c.Caps}
+	e, err := seccomp.Default().Explain(target, arch, d.Syscall, trimArgs(arch, d))
+	if err != nil || e.Action == "ALLOW" || len(e.With) == 0 {
+		return nil
+	}
+	return short(weakest(e.With))
+}
+
 // bySeccomp is for a call that the filter stopped.
 func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 	name := "seccomp " + c.ProfileName
@@ -188,7 +255,7 @@ func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
 		return
 	}
-	l.By, l.Fix = name, fmt.Sprintf("use --security-opt seccomp=FILE with a profile that allows %s", d.Syscall)
+	l.By, l.Fix = name, c.ownProfile(d.Syscall)
 	if c.Policy != "" {
 		name = "the policy"
 		l.By, l.Fix = name, fmt.Sprintf("brig policy allow %s %s", shellWord(c.Policy), d.Syscall)
@@ -208,11 +275,15 @@ func (c *Context) bySeccomp(l *Line, d *record.Denial) {
 	switch {
 	case e.Action == "ALLOW" || e.Action == "LOG":
 		l.By, l.Fix = "a seccomp filter of the container's own", "see the program's own settings"
+		return
 	case e.Line > 0 && c.Policy == "":
 		l.By = fmt.Sprintf("%s, line %d", name, e.Line)
 		if !l.Harmless {
 			l.Fix = "allow it there"
 		}
+	}
+	if caps := c.unlocking(arch, d); caps != nil && !l.Harmless {
+		l.Fix = c.addAll(caps) + "; a profile that is not the engine's default must allow " + d.Syscall + " itself"
 	}
 	if len(e.With) > 0 {
 		caps := short(weakest(e.With))

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/runtime"
@@ -49,8 +50,10 @@ type creation struct {
 	terminal *runtime.Terminal // nil without one
 	console  *os.File          // the master, once there is one
 	child    *inside.Spawning
-	gated    bool // the process waits for Start
-	hooked   bool // hooks have begun, so poststop hooks are due
+	request  annotation.Request
+	recorder *annotation.Recorder // nil if none is asked for, or possible
+	gated    bool                 // the process waits for Start
+	hooked   bool                 // hooks have begun, so poststop hooks are due
 }
 
 // Create makes a container of a bundle, up to the user's program, which Start
@@ -89,6 +92,10 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err := rt.checkSpec(spec, bundle); err != nil {
 		return nil, err
 	}
+	request, err := annotation.Parse(spec.Annotations)
+	if err != nil {
+		return nil, err
+	}
 	if detach || o.ConsoleSocket != "" {
 		if err := checkTerminal(spec.Process.Terminal, o.ConsoleSocket); err != nil {
 			return nil, err
@@ -100,7 +107,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 		rootfs = filepath.Join(bundle, rootfs)
 	}
 	spec.Root.Path = rootfs
-	c := &creation{opts: o, spec: spec, Container: &Container{rt: rt, spec: spec, Record: Record{
+	c := &creation{opts: o, spec: spec, request: request, Container: &Container{rt: rt, spec: spec, Record: Record{
 		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
 		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources, NoKeyring: o.NoKeyring,
 	}}}
@@ -148,6 +155,9 @@ func (c *creation) close() {
 	for _, f := range c.files {
 		f.Close()
 	}
+	if c.recorder != nil {
+		c.recorder.Close()
+	}
 	if c.plan != nil {
 		c.plan.Close()
 	}
@@ -160,6 +170,7 @@ func (c *creation) close() {
 // undo removes what a failed creation has made. Its process has been waited for.
 func (c *creation) undo() {
 	c.group.Kill()
+	c.cancelRecorder()
 	if c.hooked {
 		c.runHooks(c.spec.Hooks.Poststop, c.stateAs(Stopped), nil)
 	}
@@ -184,6 +195,9 @@ func (c *Container) remove() error {
 
 // create makes the container. Gated, its process waits for Start; else it has executed the user's program when create returns.
 func (c *creation) create() error {
+	if err := c.spawnRecorder(); err != nil {
+		return err
+	}
 	made := make(chan error, 1)
 	if userns.Inside() { // some cgroups may be refused, and what there is belongs to the plan
 		made <- c.makeGroup()
@@ -193,6 +207,9 @@ func (c *creation) create() error {
 	err := c.prepare()
 	if merr := <-made; err == nil {
 		err = merr
+	}
+	if err == nil && !c.Systemd {
+		err = c.watch()
 	}
 	if err != nil {
 		return err
@@ -395,6 +412,9 @@ func (c *creation) answer(point byte, pid int) error {
 		if err := c.group.Start(pid); err != nil {
 			return err
 		}
+		if err := c.watch(); err != nil {
+			return err
+		}
 		return c.group.Limit(c.spec.Linux.Resources)
 	case inside.AskMaps:
 		return writeMaps(pid, c.spec.Linux)
@@ -419,6 +439,9 @@ func (c *creation) ready(pid int) error {
 		return errors.New("the container's process ended before it was ready")
 	}
 	c.PID, c.PIDStart, c.Ready = pid, ticks, true
+	if err := c.tellRecorder(); err != nil {
+		return err
+	}
 	if err := c.save(); err != nil {
 		return err
 	}

@@ -143,6 +143,7 @@ func (c *Container) destroy() error {
 	if err := group.Remove(); err != nil {
 		return err
 	}
+	c.awaitRecorder()
 	c.removeRdt()
 	if c.Ready {
 		c.poststop()

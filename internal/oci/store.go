@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/resctrl"
@@ -27,8 +28,9 @@ const DefaultRoot = "/run/brig-runtime"
 // Runtime is the state below one root directory.
 type Runtime struct {
 	Root    string
-	Systemd bool             // cgroups are made by systemd
-	Warn    func(msg string) // for what does not stop an operation
+	Systemd bool              // cgroups are made by systemd
+	Places  annotation.Places // of what annotations ask for
+	Warn    func(msg string)  // for what does not stop an operation
 }
 
 // Errors with the words that engines look for.
@@ -74,6 +76,10 @@ type Record struct {
 	ExecStep    uint32   `json:"execStep,omitempty"`
 	ListenerReg uint8    `json:"listenerReg,omitempty"`
 	Listener    bool     `json:"listener,omitempty"`
+
+	// Recorder is the process that annotations asked for.
+	Recorder      int    `json:"recorder,omitempty"`
+	RecorderStart uint64 `json:"recorderStart,omitempty"`
 }
 
 // Status of a container: those of the specification, and paused.

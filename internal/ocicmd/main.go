@@ -7,6 +7,7 @@
 package ocicmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
+	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/oci"
 )
 
@@ -129,6 +131,10 @@ func (a *app) globalFlags() *pflag.FlagSet {
 	f.String("log-format", "text", "format of messages: text or json")
 	f.Bool("debug", false, "write more messages")
 	f.BoolVar(&a.rt.Systemd, "systemd-cgroup", false, "let systemd make cgroups; cgroupsPath is then slice:prefix:name")
+	places := annotation.PlacesBelow(brigRoot())
+	a.rt.Places = places
+	f.StringVar(&a.rt.Places.Policies, "learn-dir", places.Policies, "directory for the policies of containers with the annotation "+annotation.Learn)
+	f.StringVar(&a.rt.Places.Explained, "explain-dir", places.Explained, "directory for what such containers and those with "+annotation.Explain+" were denied")
 	f.String("rootless", "auto", "accepted for runc's sake: true, false or auto")
 	f.String("criu", "", "accepted for runc's sake; checkpoints are not supported")
 	f.BoolP("version", "v", false, "print the version")
@@ -146,6 +152,9 @@ func defaultRoot() string {
 	}
 	return oci.DefaultRoot
 }
+
+// brigRoot is the root directory of Brig's engine.
+func brigRoot() string { return cmp.Or(os.Getenv("BRIG_ROOT"), "/var/lib/brig") }
 
 func (a *app) command(c command, args []string) (int, error) {
 	f := newFlags(c.name)

@@ -1,9 +1,10 @@
-// Package witness is the process that records what one container is denied, for
-// containers started with --explain. It stays as long as the container: it is
-// the owner of the recording, which the kernel ends with it.
+// Package witness is the process that records one container: what it is denied,
+// or all that it uses. It stays as long as the container: it is the owner of the
+// recording, which the kernel ends with it.
 //
 // It knows a cgroup and a directory, and asks package record. What a denial
-// means is the business of package explain.
+// means is the business of package explain, and what else becomes of a recording
+// that of whoever gave the witness a [Duty].
 package witness
 
 import (
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -42,14 +44,19 @@ type Witness struct {
 
 // Spawn starts a witness, which prepares itself while the container is made.
 // programs is the file in which it keeps its programs; see record.OpenDenials.
-func Spawn(programs string) (*Witness, error) {
+func Spawn(programs string) (*Witness, error) { return SpawnAs([]string{Command, programs}) }
+
+// SpawnAs starts a witness by another command line of this binary, which calls
+// [Serve] and has the files from descriptor 4 on.
+func SpawnAs(args []string, files ...*os.File) (*Witness, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("start the witness: %w", err)
 	}
 	defer theirs.Close()
-	cmd := exec.Command("/proc/self/exe", Command, programs)
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.ExtraFiles = append([]*os.File{theirs}, files...)
+	cmd.Dir, cmd.Env = "/", []string{} // it holds no file system busy
 	// Signals of the terminal mean the command, not this.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -131,6 +138,18 @@ func decode(b []byte) (*record.Recording, error) {
 // ErrNone says that a container has no witness, and had none.
 var ErrNone = errors.New("nobody recorded what it was denied")
 
+// Alive reports whether the container in a directory has a witness now.
+func Alive(dir string) bool {
+	conn, err := dial(dir)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// PID is the process of a witness that this process started.
+func (x *Witness) PID() int { return x.cmd.Process.Pid }
+
 // Ask returns what the witness of the container in a directory has recorded, by
 // now or in all.
 func Ask(dir string) (*record.Recording, error) {
@@ -141,7 +160,9 @@ func Ask(dir string) (*record.Recording, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ask the witness: %w", err)
 		}
-		return decode(b)
+		if len(b) > 0 {
+			return decode(b)
+		} // it has just left its result
 	}
 	b, err := os.ReadFile(filepath.Join(dir, resultFile))
 	switch {
@@ -163,19 +184,34 @@ func dial(dir string) (net.Conn, error) {
 	return net.DialTimeout("unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName), 5*time.Second)
 }
 
-// Main is the witness. Descriptor 3 is the socket of whoever spawned it.
-func Main(programs string) error {
+// Duty is what a witness does.
+type Duty struct {
+	Programs string // file for its programs; see record.Open
+	All      bool   // record all that the container uses, and not its denials alone
+	Files    int    // that it was given, from descriptor 4 on
+	// Keep, if not nil, gets the recording of the container in a directory, at its
+	// end and, if Every is more than 0, now and then before. It may add notes, which
+	// those who ask for the recording are told.
+	Keep  func(dir string, rec *record.Recording, ended bool)
+	Every time.Duration
+}
+
+// Main is the witness of a container started with --explain.
+func Main(programs string) error { return Serve(Duty{Programs: programs}) }
+
+// Serve is a witness's work. Descriptor 3 is the socket of whoever spawned it.
+func Serve(d Duty) error {
+	letGo(3 + d.Files)
 	starter := os.NewFile(3, "starter")
-	unix.CloseOnExec(3)
-	recorder, failure := record.OpenDenials(programs)
-	if recorder != nil {
-		defer recorder.Close()
+	w := &witness{duty: d, left: make(chan struct{})}
+	failure := w.open()
+	if w.recorder != nil {
+		defer w.recorder.Close()
 	}
 	lines := bufio.NewScanner(starter)
 	if !lines.Scan() {
 		return nil // there will be no container
 	}
-	w := &witness{recorder: recorder}
 	if failure == nil {
 		failure = w.start(lines.Bytes())
 	}
@@ -187,17 +223,70 @@ func Main(programs string) error {
 		return nil // nobody wants it
 	}
 	go w.serve()
-	if err := untilEmpty(lines, w.cgroup); err != nil {
+	if err := w.stay(lines); err != nil {
 		return err
 	}
 	return w.finish(starter)
 }
 
+// letGo closes what the caller has left open for this process by accident: whoever
+// waits for the end of a pipe would wait for the end of the container. Descriptors
+// as far as last are this process's, and those of Go's are marked.
+func letGo(last int) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < 3 {
+			continue
+		}
+		if fd <= last {
+			unix.CloseOnExec(fd)
+		} else if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
 type witness struct {
+	duty        Duty
 	cgroup, dir string
 	recorder    *record.Recorder
 	session     *record.Session
 	listener    net.Listener
+	left        chan struct{} // closed once the result is in the directory
+}
+
+// open loads the programs.
+func (w *witness) open() (err error) {
+	if w.duty.All {
+		w.recorder, err = record.Open(1, w.duty.Programs)
+	} else {
+		w.recorder, err = record.OpenDenials(w.duty.Programs)
+	}
+	return err
+}
+
+// stay waits for the end of the container, and keeps what was recorded by then.
+func (w *witness) stay(lines *bufio.Scanner) error {
+	var tick <-chan time.Time
+	if w.duty.Keep != nil && w.duty.Every > 0 {
+		tick = time.Tick(w.duty.Every)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- untilEmpty(lines, w.cgroup) }()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick:
+			if rec, err := w.session.Snapshot(); err == nil {
+				w.duty.Keep(w.dir, rec, false)
+			}
+		}
+	}
 }
 
 // start begins to record what the line names.
@@ -226,6 +315,7 @@ func listen(dir string) (net.Listener, error) {
 	defer d.Close()
 	name := fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), socketName)
 	os.Remove(name) // of a start before
+	os.Remove(filepath.Join(dir, resultFile))
 	l, err := net.Listen("unix", name)
 	if err != nil {
 		return nil, err
@@ -244,6 +334,8 @@ func (w *witness) serve() {
 		conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		if rec, err := w.session.Snapshot(); err == nil {
 			json.NewEncoder(conn).Encode(rec)
+		} else {
+			<-w.left
 		}
 		conn.Close()
 	}
@@ -252,11 +344,15 @@ func (w *witness) serve() {
 // finish leaves the recording in the container's directory, if that is still
 // there, and with whoever waits.
 func (w *witness) finish(starter *os.File) error {
-	w.listener.Close()
-	os.Remove(filepath.Join(w.dir, socketName))
+	defer w.listener.Close()
+	defer os.Remove(filepath.Join(w.dir, socketName))
+	defer close(w.left)
 	rec, err := w.session.Stop()
 	if err != nil {
 		return err
+	}
+	if w.duty.Keep != nil {
+		w.duty.Keep(w.dir, rec, true)
 	}
 	b, err := json.Marshal(rec)
 	if err != nil {
