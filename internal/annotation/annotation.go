@@ -13,7 +13,8 @@
 //	ID/witness.sock   answers with the recording so far
 //	ID/witness.json   the recording, once the container has ended
 //
-// It outlives the container, and the oldest ones make room.
+// These outlive the container, and the oldest make room. Beside them, .witness.json
+// and .recorder.json are the recorder's programs as they fit this kernel.
 package annotation
 
 import (

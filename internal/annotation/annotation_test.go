@@ -269,7 +269,7 @@ func TestSubject(t *testing.T) {
 		{spec(nil, "system.slice:docker:0123"), explain.Docker, ""},
 		{spec(nil, "", specs.Mount{Destination: "/etc/hostname", Source: "/var/lib/docker/containers/0123/hostname"}), explain.Docker, ""},
 		{spec(map[string]string{"nerdctl/name": "x"}, ""), explain.Docker, ""},
-		{spec(map[string]string{"io.container.manager": "libpod"}, ""), explain.Podman, ""},
+		{spec(map[string]string{"io.container.manager": "libpod", "io.kubernetes.cri-o.TTY": "false"}, ""), explain.Podman, ""},
 		{spec(map[string]string{"io.kubernetes.cri.image-name": "docker.io/library/nginx:1", Image: "forged"}, ""), explain.Kubernetes, "docker.io/library/nginx:1"},
 		{spec(map[string]string{"io.kubernetes.cri-o.ImageName": "nginx:1", "io.kubernetes.cri-o.Image": "0123"}, ""), explain.Kubernetes, "nginx:1"},
 	} {

@@ -18,12 +18,11 @@ import (
 type Places struct {
 	Policies  string // --learn-dir: annotations lead nowhere else
 	Explained string // a directory for each container that was recorded
-	Cache     string // the recorder's programs as they fit this kernel
 }
 
 // PlacesBelow gives the usual places below Brig's root directory.
 func PlacesBelow(root string) Places {
-	return Places{Policies: filepath.Join(root, "policies"), Explained: filepath.Join(root, "explain"), Cache: filepath.Join(root, "cache")}
+	return Places{Policies: filepath.Join(root, "policies"), Explained: filepath.Join(root, "explain")}
 }
 
 // Command is the hidden command of the binary that calls [Main].
@@ -57,12 +56,10 @@ func (r *Recorder) spawn(places Places, s *Subject) error {
 		r.dir = "" // another's
 		return fmt.Errorf("a container %s is being recorded already", s.ID)
 	}
-	for _, dir := range []string{places.Explained, places.Cache} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make a directory for recordings: %w", err)
-		}
+	if err := os.MkdirAll(places.Explained, 0o700); err != nil {
+		return fmt.Errorf("make the directory for recordings: %w", err)
 	}
-	args := []string{Command, filepath.Join(places.Cache, "witness.json")}
+	args := []string{Command, filepath.Join(places.Explained, ".witness.json")}
 	var files []*os.File
 	if s.Request.Learn != "" {
 		var err error
@@ -70,7 +67,7 @@ func (r *Recorder) spawn(places Places, s *Subject) error {
 			return err
 		}
 		s.Policy = r.spot.name
-		args, files = []string{Command, "--learn", filepath.Join(places.Cache, "recorder.json")}, []*os.File{r.spot.dir}
+		args, files = []string{Command, "--learn", filepath.Join(places.Explained, ".recorder.json")}, []*os.File{r.spot.dir}
 	}
 	makeRoom(places.Explained)
 	if err := s.write(r.dir); err != nil {

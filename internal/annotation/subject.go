@@ -69,10 +69,10 @@ func engineOf(spec *specs.Spec) explain.Engine {
 		return false
 	}
 	switch {
+	case spec.Annotations["io.container.manager"] == "libpod": // it also sets some of CRI-O's
+		return explain.Podman
 	case has("io.kubernetes.cri"):
 		return explain.Kubernetes
-	case spec.Annotations["io.container.manager"] == "libpod", has("io.podman."):
-		return explain.Podman
 	case has("nerdctl/"), dockers(spec):
 		return explain.Docker
 	}

@@ -51,7 +51,9 @@ func Recorded(places Places) []string {
 	entries, _ := os.ReadDir(places.Explained)
 	var ids []string
 	for _, e := range entries {
-		ids = append(ids, e.Name())
+		if !strings.HasPrefix(e.Name(), ".") {
+			ids = append(ids, e.Name())
+		}
 	}
 	return ids
 }

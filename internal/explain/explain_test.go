@@ -69,6 +69,47 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// The advice is in the words of the engine that started the container, which has
+// resolved its profile for the container's capabilities.
+func TestEngines(t *testing.T) {
+	target, err := seccomp.Here(capability.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := seccomp.FromOCI("config.json", seccomp.Default().OCI(target))
+	if err != nil {
+		t.Fatal(err)
+	}
+	capable := record.Denial{Syscall: "chroot", ABI: "amd64", Program: "p", Errno: "EPERM", By: "capability", Capabilities: []string{"SYS_CHROOT"}, Count: 1}
+	filtered := record.Denial{Syscall: "clock_settime", ABI: "amd64", Program: "p", Errno: "EPERM", By: "seccomp", Count: 1}
+	never := record.Denial{Syscall: "add_key", ABI: "amd64", Program: "p", Errno: "EPERM", By: "seccomp", Count: 1}
+	const own = "; a profile that is not the engine's default must allow clock_settime itself"
+	for _, tt := range []struct {
+		engine Engine
+		root   bool
+		d      record.Denial
+		want   string
+	}{
+		{Docker, true, capable, "add --cap-add SYS_CHROOT"},
+		{Docker, false, capable, "add --cap-add SYS_CHROOT, and run the program as root, or with that capability on its file (setcap)"},
+		{Docker, true, filtered, "add --cap-add SYS_TIME" + own},
+		{Docker, true, never, "use --security-opt seccomp=FILE with a profile that allows add_key"},
+		{Podman, false, capable, "add --cap-add SYS_CHROOT"},
+		{Kubernetes, true, capable, "add SYS_CHROOT to securityContext.capabilities.add of the container"},
+		{Kubernetes, true, filtered, "add SYS_TIME to securityContext.capabilities.add of the container" + own},
+		{Kubernetes, true, never, "set securityContext.seccompProfile to type Localhost with a profile that allows add_key"},
+		{Bundle, true, capable, "add CAP_SYS_CHROOT to process.capabilities.bounding, effective and permitted"},
+		{Bundle, false, capable, "add CAP_SYS_CHROOT to process.capabilities.bounding, effective, permitted, inheritable and ambient"},
+		{Bundle, true, filtered, "allow clock_settime in linux.seccomp"},
+	} {
+		c := Context{Caps: capability.Default().Drop(capability.SYS_CHROOT), Root: tt.root, Profile: resolved, ProfileName: "profile", Kernel: target.Kernel, Engine: tt.engine}
+		lines := Denials([]record.Denial{tt.d}, c)
+		if len(lines) != 1 || lines[0].Fix != tt.want {
+			t.Errorf("%s, %s: got %v\nwant %s", tt.engine, tt.d.Syscall, lines, tt.want)
+		}
+	}
+}
+
 func TestDenialsAreJoined(t *testing.T) {
 	c := Context{Caps: capability.Default(), Root: true, Profile: seccomp.Default(), ProfileName: "default profile", Kernel: seccomp.KernelVersion{Major: 6, Minor: 1}}
 	lines := Denials([]record.Denial{

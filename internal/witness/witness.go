@@ -190,8 +190,8 @@ type Duty struct {
 	All      bool   // record all that the container uses, and not its denials alone
 	Files    int    // that it was given, from descriptor 4 on
 	// Keep, if not nil, gets the recording of the container in a directory, at its
-	// end and, if Every is more than 0, now and then before. It may add notes, which
-	// those who ask for the recording are told.
+	// end and, if Every is more than 0, now and then before: soon, and then at longer
+	// intervals up to Every. It may add notes, which those who ask are told.
 	Keep  func(dir string, rec *record.Recording, ended bool)
 	Every time.Duration
 }
@@ -271,9 +271,11 @@ func (w *witness) open() (err error) {
 
 // stay waits for the end of the container, and keeps what was recorded by then.
 func (w *witness) stay(lines *bufio.Scanner) error {
+	var pause time.Duration
 	var tick <-chan time.Time
 	if w.duty.Keep != nil && w.duty.Every > 0 {
-		tick = time.Tick(w.duty.Every)
+		pause = w.duty.Every / 16
+		tick = time.After(pause)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- untilEmpty(lines, w.cgroup) }()
@@ -285,6 +287,8 @@ func (w *witness) stay(lines *bufio.Scanner) error {
 			if rec, err := w.session.Snapshot(); err == nil {
 				w.duty.Keep(w.dir, rec, false)
 			}
+			pause = min(2*pause, w.duty.Every)
+			tick = time.After(pause)
 		}
 	}
 }
