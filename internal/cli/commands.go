@@ -24,6 +24,7 @@ func commands() []command {
 		{"diff", groupRun, newDiff},
 		{"commit", groupRun, newCommit},
 		{"export", groupRun, newExport},
+		{"port", groupRun, newPort},
 		{"top", groupRun, newTop},
 		{"update", groupRun, newUpdate},
 		{"why", groupRun, newWhy},

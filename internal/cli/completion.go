@@ -34,6 +34,15 @@ func addCompletions(a *app, root *cobra.Command) {
 			c.ValidArgsFunction = a.completeContainers()
 		case "run", "create", "push", "rmi", "tag", "save", "history":
 			c.ValidArgsFunction = a.completeImages
+		case "port":
+			c.ValidArgsFunction = a.completeContainers(engine.StatusRunning)
+		case "network":
+			for _, sub := range c.Commands() {
+				switch sub.Name() {
+				case "inspect", "rm", "connect", "disconnect":
+					sub.ValidArgsFunction = a.completeNetworks
+				}
+			}
 		case "capabilities":
 			c.ValidArgsFunction = completeCapabilities
 		}
@@ -42,8 +51,11 @@ func addCompletions(a *app, root *cobra.Command) {
 				c.RegisterFlagCompletionFunc(flag, completeCapabilities)
 			}
 		}
+		if c.Flags().Lookup("network") != nil {
+			c.RegisterFlagCompletionFunc("network", a.completeNetworkModes)
+		}
 		for flag, values := range map[string][]string{
-			"network": {"private", "none", "host"}, "pull": {"missing", "always", "never"}, "cgroupns": {"private", "host"},
+			"pull": {"missing", "always", "never"}, "cgroupns": {"private", "host"},
 			"ipc": {"private", "host"}, "pid": {"host"}, "uts": {"host"},
 			"security-opt": {"no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined"},
 		} {
@@ -52,6 +64,12 @@ func addCompletions(a *app, root *cobra.Command) {
 			}
 		}
 	}
+}
+
+// completeNetworkModes gives what --network can be.
+func (a *app) completeNetworkModes(c *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	names, _ := a.completeNetworks(c, nil, typed)
+	return append([]string{"bridge", "none", "private", "host"}, names...), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeContainers gives the names of containers in one of the states, or of

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 // createFlags are the flags that run and create share.
 type createFlags struct {
 	o          spec.Options
+	first      spec.Endpoint // wishes of the first network
 	name       string
 	cidFile    string
 	pull       string
@@ -80,6 +82,7 @@ func (c *createFlags) add(cmd *cobra.Command) {
 	c.addProcess(f)
 	c.addPrivileges(f)
 	c.addFiles(f)
+	c.addNetwork(f)
 	c.addNamespaces(f)
 	c.addLimits(f)
 	c.addLifecycle(f)
@@ -90,8 +93,6 @@ func (c *createFlags) add(cmd *cobra.Command) {
 // to do until then.
 func addLater(f *pflag.FlagSet) {
 	for _, l := range []struct{ name, short, fix string }{
-		{"publish", "p", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
-		{"publish-all", "P", "publishing ports needs a bridge network, which comes in a later version; use --network host"},
 		{"restart", "", "restart policies come in a later version; let your init system start the container"},
 		{"health-cmd", "", "health checks come in a later version; use brig exec"},
 		{"userns", "", "user namespaces come in a later version"},
@@ -101,9 +102,6 @@ func addLater(f *pflag.FlagSet) {
 			return fmt.Errorf("--%s is not supported yet: %s", l.name, l.fix)
 		}}, l.name, l.short, l.fix)
 		f.MarkHidden(l.name)
-		if l.name == "publish-all" {
-			f.Lookup(l.name).NoOptDefVal = "true"
-		}
 	}
 }
 
@@ -147,12 +145,34 @@ func (c *createFlags) addFiles(f *pflag.FlagSet) {
 	parsed(f, "shm-size", "", "bytes", "size of /dev/shm (default 64m)", size("--shm-size"), func(v int64) { o.ShmSize = v })
 }
 
+func (c *createFlags) addNetwork(f *pflag.FlagSet) {
+	o := &c.o
+	network := func(v string) (string, error) { return v, o.AddNetwork(v) }
+	parsed(f, "network", "", "network", "network to be in: bridge (the default), a network's name, none, private (none, with its own name), host or container:NAME", network, func(string) {})
+	parsed(f, "net", "", "network", "the same as --network", network, func(string) {})
+	f.MarkHidden("net")
+	parsed(f, "publish", "p", "port", "let the host's clients reach a port: [[IP:][HOSTPORT]:]PORT[/udp], with ranges",
+		spec.ParsePublish, func(v []spec.Publish) { o.Publish = append(o.Publish, v...) })
+	f.BoolVarP(&o.PublishAll, "publish-all", "P", false, "publish all exposed ports to free ports of the host")
+	parsed(f, "expose", "", "port", "say that the container has a port: PORT[-PORT][/udp]", spec.ParseExpose, func(v []string) { o.Expose = append(o.Expose, v...) })
+	addEndpoint(f, &c.first)
+	parsed(f, "network-alias", "", "name", "further name in the network", spec.ParseNetworkAlias, func(v string) { c.first.Aliases = append(c.first.Aliases, v) })
+	parsed(f, "net-alias", "", "name", "the same as --network-alias", spec.ParseNetworkAlias, func(v string) { c.first.Aliases = append(c.first.Aliases, v) })
+	f.MarkHidden("net-alias")
+	parsed(f, "mac-address", "", "address", "Ethernet address in the network",
+		func(v string) (string, error) { return spec.ParseMAC("--mac-address", v) }, func(v string) { c.first.MAC = v })
+}
+
+// addEndpoint adds the flags for a container's addresses in a network.
+func addEndpoint(f *pflag.FlagSet, e *spec.Endpoint) {
+	parsed(f, "ip", "", "address", "IPv4 address in the network",
+		func(v string) (netip.Addr, error) { return spec.ParseIP("--ip", v, false) }, func(v netip.Addr) { e.IPv4 = v })
+	parsed(f, "ip6", "", "address", "IPv6 address in the network",
+		func(v string) (netip.Addr, error) { return spec.ParseIP("--ip6", v, true) }, func(v netip.Addr) { e.IPv6 = v })
+}
+
 func (c *createFlags) addNamespaces(f *pflag.FlagSet) {
 	o := &c.o
-	network := func(v spec.NetworkMode) { o.Network = v }
-	parsed(f, "network", "", "mode", "private (own, with loopback; the default until bridge networks come), none, or host", spec.ParseNetwork, network)
-	parsed(f, "net", "", "mode", "the same as --network", spec.ParseNetwork, network)
-	f.MarkHidden("net")
 	parsed(f, "hostname", "h", "name", "host name in the container", spec.ParseHostname, func(v string) { o.Hostname = v })
 	parsed(f, "domainname", "", "name", "NIS domain name in the container", spec.ParseDomainname, func(v string) { o.Domainname = v })
 	parsed(f, "add-host", "", "name:ip", "add a line to /etc/hosts", spec.ParseAddHost, func(v spec.HostEntry) { o.AddHost = append(o.AddHost, v) })
@@ -230,6 +250,9 @@ func (c *createFlags) options(cmd *cobra.Command, args []string) (engine.CreateO
 		c.o.Entrypoint = &c.entrypoint
 	}
 	c.o.Args = args[1:]
+	if err := c.o.ApplyFirst(c.first); err != nil {
+		return engine.CreateOptions{}, err
+	}
 	if err := c.environment(); err != nil {
 		return engine.CreateOptions{}, err
 	}

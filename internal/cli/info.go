@@ -72,7 +72,7 @@ func printInfo(w io.Writer, i *engine.Info) error {
 	line("Security options", "%s", strings.Join(i.SecurityOptions, ", "))
 	line("Capabilities", "%d known to the kernel, %d can be granted here, %d by default", i.CapabilitiesKnown, i.CapabilitiesGrantable, i.CapabilitiesDefault)
 	line("Seccomp actions", "%s", strings.Join(i.SeccompActions, " "))
-	line("Networks", "none, host, private (the default: own namespace with loopback; bridge networks come in a later version)")
+	line("Networks", "bridge (the default), none, private, host; %d of users'", i.Networks)
 	line("Kernel version", "%s", i.KernelVersion)
 	line("Operating system", "%s", i.OperatingSystem)
 	line("Architecture", "%s", i.Architecture)

@@ -24,7 +24,7 @@ outside through the host. Networks do not reach each other.`,
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, make := range []func(*app) *cobra.Command{newNetworkCreate, newNetworkLs, newNetworkInspect, newNetworkRm, newNetworkPrune} {
+	for _, make := range []func(*app) *cobra.Command{newNetworkCreate, newNetworkLs, newNetworkInspect, newNetworkConnect, newNetworkDisconnect, newNetworkRm, newNetworkPrune} {
 		sub := make(a)
 		sub.DisableFlagsInUseLine = true
 		cmd.AddCommand(sub)
@@ -32,11 +32,12 @@ outside through the host. Networks do not reach each other.`,
 	return cmd
 }
 
-// networks opens the store of networks.
+// networks opens the store of networks, and mends what the kernel has of them.
 func (a *app) networks() (*network.Store, error) {
 	e, err := a.engine()
 	if err != nil {
 		return nil, err
 	}
-	return e.Networks(), nil
+	s := e.Networks()
+	return s, s.Mend()
 }

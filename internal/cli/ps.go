@@ -116,7 +116,7 @@ func (a *app) ps(o psOptions) error {
 
 func makeRow(c *engine.Container, s engine.State, full bool) psRow {
 	r := psRow{
-		c: c, ID: c.ID, Image: c.Image, Names: c.Name, Networks: string(c.Network()), State: s.Status,
+		c: c, ID: c.ID, Image: c.Image, Names: c.Name, Networks: networksText(c), Ports: portsText(c, s), State: s.Status,
 		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: ago(c.Created), Status: statusText(s),
 	}
 	command := commandText(c.Command())

@@ -446,9 +446,4 @@ func (c *Container) Command() []string {
 }
 
 // Network is the mode of the container's network.
-func (c *Container) Network() spec.NetworkMode {
-	if c.Options.Network == "" {
-		return spec.NetworkPrivate
-	}
-	return c.Options.Network
-}
+func (c *Container) Network() spec.NetworkMode { return c.Options.NetworkMode() }

@@ -130,6 +130,9 @@ func (c *Container) check(profile []byte) ([]byte, error) {
 	if err := c.bindSources(false); err != nil {
 		return nil, err
 	}
+	if err := c.checkNetworks(); err != nil {
+		return nil, err
+	}
 	return readProfile(c.Options.Security.Seccomp, profile)
 }
 

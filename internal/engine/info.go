@@ -19,6 +19,7 @@ type Info struct {
 	ContainersRunning     int
 	ContainersStopped     int
 	Images                int
+	Networks              int // that users have made
 	ServerVersion         string
 	Driver                string
 	LoggingDriver         string
@@ -72,6 +73,9 @@ func (e *Engine) Info() (*Info, error) {
 		return nil, err
 	}
 	i.Images = len(all)
+	if err := e.networkInfo(i); err != nil {
+		return nil, err
+	}
 	i.machine()
 	if s, err := seccomp.Supported(); err == nil {
 		for _, a := range s.Actions {

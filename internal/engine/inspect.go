@@ -62,6 +62,8 @@ type InspectionHost struct {
 	ContainerIDFile   string
 	LogConfig         struct{ Type string }
 	NetworkMode       string
+	PortBindings      map[string][]InspectionPort
+	PublishAllPorts   bool
 	AutoRemove        bool
 	CapAdd            []string
 	CapDrop           []string
@@ -100,20 +102,21 @@ type InspectionHost struct {
 
 // InspectionConfig is the process to run.
 type InspectionConfig struct {
-	Hostname    string
-	Domainname  string
-	User        string
-	Tty         bool
-	OpenStdin   bool
-	Env         []string
-	Cmd         []string
-	Image       string
-	Volumes     map[string]struct{}
-	WorkingDir  string
-	Entrypoint  []string
-	Labels      map[string]string
-	StopSignal  string
-	StopTimeout *int `json:",omitempty"`
+	Hostname     string
+	Domainname   string
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	User         string
+	Tty          bool
+	OpenStdin    bool
+	Env          []string
+	Cmd          []string
+	Image        string
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	Labels       map[string]string
+	StopSignal   string
+	StopTimeout  *int `json:",omitempty"`
 }
 
 // InspectionMount is one mount.
@@ -126,11 +129,6 @@ type InspectionMount struct {
 	Mode        string
 	RW          bool
 	Propagation string
-}
-
-// InspectionNetwork is the network.
-type InspectionNetwork struct {
-	Networks map[string]struct{}
 }
 
 // InspectionBrig is what only Brig tells.
@@ -155,7 +153,9 @@ func (c *Container) Inspect() (*Inspection, error) {
 			StartedAt: s.StartedAt, FinishedAt: s.FinishedAt,
 		},
 		HostConfig: c.inspectHost(), Mounts: c.inspectMounts(), Config: c.inspectConfig(),
-		NetworkSettings: InspectionNetwork{Networks: map[string]struct{}{string(c.Network()): {}}},
+	}
+	if i.NetworkSettings, err = c.inspectNetwork(&s); err != nil {
+		return nil, err
 	}
 	i.Args = []string{}
 	if command := c.Command(); len(command) > 0 {
@@ -190,7 +190,7 @@ func (c *Container) inspectBrig() (b InspectionBrig, err error) {
 func (c *Container) inspectHost() InspectionHost {
 	o := &c.Options
 	h := InspectionHost{
-		NetworkMode: string(c.Network()), AutoRemove: c.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, CapAmbient: o.CapAmbient,
+		NetworkMode: string(c.Network()), PortBindings: portBindings(o.Publish), PublishAllPorts: o.PublishAll, AutoRemove: c.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, CapAmbient: o.CapAmbient,
 		CgroupnsMode: orPrivate(string(o.Cgroupns)), Dns: list(o.DNS), DnsOptions: list(o.DNSOptions), DnsSearch: list(o.DNSSearch),
 		GroupAdd: o.GroupAdd, IpcMode: orPrivate(string(o.IPC)), OomScoreAdj: o.OOMScoreAdj, PidMode: string(o.PID), Privileged: o.Privileged,
 		ReadonlyRootfs: o.ReadOnly, UTSMode: string(o.UTS), ShmSize: o.ShmSize, Sysctls: o.Sysctls, Init: o.Init, CpuShares: o.CPUShares,
@@ -274,6 +274,12 @@ func (c *Container) inspectConfig() InspectionConfig {
 			}
 			k.Volumes[m.Target] = struct{}{}
 		}
+	}
+	for _, p := range spec.Exposed(o, img) {
+		if k.ExposedPorts == nil {
+			k.ExposedPorts = map[string]struct{}{}
+		}
+		k.ExposedPorts[p] = struct{}{}
 	}
 	if k.Hostname == "" && o.Network != spec.NetworkHost {
 		k.Hostname = c.ID[:12]

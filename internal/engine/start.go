@@ -14,6 +14,7 @@ import (
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/mountns"
+	"github.com/brig-run/brig/internal/network/undo"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/snapshot"
 	"github.com/brig-run/brig/internal/spec"
@@ -44,6 +45,7 @@ type starter struct {
 	witness *witness.Witness
 	attach  monitor.Streams
 	size    ConsoleSize
+	net     *attached
 }
 
 // ConsoleSize is the size that a terminal has from its first moment; zero
@@ -198,7 +200,12 @@ func (s *starter) run() (int, error) {
 	} else {
 		go func() { made <- s.makeGroup() }()
 	}
-	cfg, err := s.prepare()
+	// So may the kernel's part of networks, for which it makes a namespace.
+	err = s.attachNetworks()
+	var cfg runtime.Config
+	if err == nil {
+		cfg, err = s.prepare()
+	}
 	if merr := <-made; err == nil {
 		err = merr
 	}
@@ -210,9 +217,13 @@ func (s *starter) run() (int, error) {
 	}
 	var pid int
 	if err == nil {
+		err = s.finishNetworks()
+	}
+	if err == nil {
 		pid, err = s.perform(cfg.Terminal)
 	}
 	if err != nil {
+		s.dropNetworks()
 		s.group.Remove()
 	} else if s.witness != nil {
 		if err := s.witness.Started(pid); err != nil {
@@ -287,9 +298,10 @@ func (c *Container) cgroupPath() string { return "/brig/" + c.ID }
 
 func (c *Container) cgroupDirs() []string { return cgroup.Existing(c.cgroupPath()) }
 
-// clearCgroups ends what still runs in the container's cgroups, and removes
-// them.
+// clearCgroups ends what still runs in the container's cgroups, removes them, and
+// frees what else the container has outside of its namespaces.
 func (c *Container) clearCgroups() {
+	undo.Perform(c.dir())
 	dirs := c.cgroupDirs()
 	monitor.KillAll(dirs)
 	for _, d := range dirs {
@@ -325,11 +337,18 @@ func (s *starter) spec(root *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := s.c.etcFiles(&in); err != nil {
+	if err := s.etc(&in); err != nil {
 		return err
 	}
 	if err := s.volumes(&in); err != nil {
 		return err
+	}
+	if s.net.Attachment != nil {
+		ns, err := s.net.Namespace()
+		if err != nil {
+			return networkError(err)
+		}
+		in.NetworkPath = fmt.Sprintf("/proc/self/fd/%d", s.keep(ns).Fd())
 	}
 	if s.result, err = spec.Build(in); err != nil {
 		return err
@@ -565,6 +584,11 @@ func (c *Container) specInput(root *os.File) (spec.Input, error) {
 	}
 	if in.IPCPath, err = c.engine.namespaceOf(c.Options.IPC.Container(), "ipc"); err != nil {
 		return in, err
+	}
+	if c.Options.Network.Container() != "" {
+		if in.NetworkPath, in.SharedHostname, err = c.sharedNetwork(); err != nil {
+			return in, err
+		}
 	}
 	if c.Options.IPC.Container() != "" {
 		in.ShmPath = filepath.Join(filepath.Dir(filepath.Dir(in.IPCPath)), "root/dev/shm")

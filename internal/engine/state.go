@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/network/undo"
 )
 
 // State is a container's state as it is now.
@@ -98,6 +99,7 @@ func (c *Container) reconcile() error {
 	if s.BootID == bootID() {
 		monitor.KillAll(s.Cgroups)
 	}
+	undo.Perform(c.dir())
 	if c.AutoRemove {
 		c.discardState(s)
 		return &NotFoundError{c.ID}

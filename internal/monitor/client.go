@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/brig-run/brig/internal/relay"
 )
 
 // Client is a command's connection to a monitor.
@@ -95,6 +97,12 @@ func (c *Client) PID() int { return c.pid }
 // goes on.
 func (c *Client) Close() { c.c.close() }
 
+// Port is where a published port leads to.
+type Port struct {
+	UDP bool
+	To  relay.Target
+}
+
 // Files are the descriptors that go with a Start or an Exec.
 type Files struct {
 	Program *os.File // memfd
@@ -126,6 +134,34 @@ func (c *Client) Start(s *Start, f Files) error {
 		return errors.New("too many mounts and namespaces for one container")
 	}
 	return c.c.send(s.encode(), fds...)
+}
+
+// Hold gives a spawned monitor, before Start, the sockets of the host's ports. It
+// keeps them for as long as the container lives, and carries what reaches them to
+// these addresses of the container.
+func (c *Client) Hold(files []*os.File, to []Port) error {
+	for len(files) > 0 {
+		n := min(len(files), maxFDs)
+		var fds []int
+		e := &encoder{b: []byte{msgHold}}
+		for i, f := range files[:n] {
+			fds = append(fds, int(f.Fd()))
+			e.flag(to[i].UDP)
+			e.str(to[i].To.Addr)
+			e.num(uint64(to[i].To.Port))
+		}
+		if err := c.c.send(e.b, fds...); err != nil {
+			return err
+		}
+		files, to = files[n:], to[n:]
+	}
+	return nil
+}
+
+// Names makes the monitor the container's name server, on sockets for UDP and
+// TCP, as the file of package nameserver in the container's directory says.
+func (c *Client) Names(sockets [2]*os.File) error {
+	return c.c.send([]byte{msgNames}, int(sockets[0].Fd()), int(sockets[1].Fd()))
 }
 
 // Exec asks the monitor to run a further process.

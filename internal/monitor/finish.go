@@ -2,12 +2,12 @@ package monitor
 
 import (
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/brig-run/brig/internal/network/undo"
 	"github.com/brig-run/brig/internal/volume/held"
 )
 
@@ -91,8 +91,18 @@ func oomKilled(cgroups []string) bool {
 	return false
 }
 
-// cleanUp removes the cgroups, and the container itself if it shall not stay.
+// cleanUp frees the container's addresses and ports, removes the cgroups, and the
+// container itself if it shall not stay.
 func (m *container) cleanUp() {
+	undo.Perform(m.start.Dir)
+	for _, f := range m.held {
+		f.Close()
+	}
+	m.mu.Lock()
+	if m.stopNames != nil {
+		m.stopNames()
+	}
+	m.mu.Unlock()
 	for _, dir := range m.start.Cgroups {
 		RemoveCgroup(dir)
 	}
@@ -105,7 +115,7 @@ func (m *container) cleanUp() {
 // releaseVolumes gives up the container's volumes before the container goes, so
 // that a kill in between leaves a container that somebody finds and removes.
 func (m *container) releaseVolumes() {
-	id := filepath.Base(m.start.Dir)
+	id := m.start.Dir[strings.LastIndexByte(m.start.Dir, '/')+1:]
 	for _, dir := range m.start.Volumes {
 		held.Release(dir, id)
 	}

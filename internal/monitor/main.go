@@ -8,6 +8,8 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/brig-run/brig/internal/nameserver"
+	"github.com/brig-run/brig/internal/relay"
 	"github.com/brig-run/brig/internal/runtime/inside"
 )
 
@@ -37,6 +39,8 @@ type container struct {
 	clients map[*client]struct{}
 	// abandoned: the owner of a container on a leash went away.
 	abandoned bool
+	stopNames func()     // of the name server, or nil
+	held      []*os.File // the host's ports
 }
 
 type client struct {
@@ -59,20 +63,70 @@ func Main() {
 	if err != nil {
 		os.Exit(125)
 	}
-	kind, payload, fds, err := c.receive()
-	if err != nil || kind != msgStart {
-		os.Exit(125)
-	}
-	s, err := decodeStart(payload)
-	if err != nil {
+	m := &container{execs: map[int]*execSession{}, clients: map[*client]struct{}{}}
+	payload, fds, names := m.awaitStart(c)
+	if m.start, err = decodeStart(payload); err != nil {
 		refuse(c, err)
 	}
-	m := &container{start: s, execs: map[int]*execSession{}, clients: map[*client]struct{}{}}
+	if names != nil {
+		m.serveNames(names)
+	}
 	if err := m.run(c, fds); err != nil {
 		m.cleanUp()
 		refuse(c, err)
 	}
 	select {}
+}
+
+// awaitStart takes in what comes before the start, and gives the start and the
+// sockets of a name server, if there are any.
+func (m *container) awaitStart(c *conn) (payload []byte, fds, names []int) {
+	for {
+		kind, payload, fds, err := c.receive()
+		switch {
+		case err != nil:
+			os.Exit(125)
+		case kind == msgHold:
+			m.hold(payload, fds)
+		case kind == msgNames && len(fds) == 2 && names == nil:
+			names = fds
+		case kind == msgStart:
+			return payload, fds, names
+		default:
+			os.Exit(125)
+		}
+	}
+}
+
+// hold keeps the sockets of the host's ports, and relays what reaches them.
+func (m *container) hold(payload []byte, fds []int) {
+	d := &decoder{b: payload}
+	for _, fd := range fds {
+		udp, to := d.flag(), relay.Target{Addr: d.str(), Port: uint16(d.num())}
+		syscall.SetNonblock(fd, true)
+		f := os.NewFile(uintptr(fd), "published port")
+		m.held = append(m.held, f)
+		if udp {
+			go relay.UDP(f, to)
+		} else {
+			go relay.TCP(f, to)
+		}
+	}
+}
+
+// serveNames makes this process the container's name server.
+func (m *container) serveNames(fds []int) {
+	var files [2]*os.File
+	for i, fd := range fds {
+		syscall.SetNonblock(fd, true)
+		files[i] = os.NewFile(uintptr(fd), "name server")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopNames != nil {
+		m.stopNames()
+	}
+	m.stopNames = nameserver.Serve(files[0], files[1], m.start.Dir)
 }
 
 func refuse(c *conn, err error) {
@@ -284,6 +338,9 @@ func (m *container) serve(c *client) {
 			fds = nil
 		case kind == msgKeep && len(fds) == 1:
 			go discard(fds[0])
+			fds = nil
+		case kind == msgNames && len(fds) == 2:
+			m.serveNames(fds)
 			fds = nil
 		case kind == msgAttach && len(payload) == 1:
 			m.attach(c, Streams(payload[0]))

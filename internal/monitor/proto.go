@@ -9,7 +9,9 @@ import (
 // payload.
 const (
 	// From the client.
-	msgStart  = 'S' // Start, with descriptors: the first message to a new monitor
+	msgHold   = 'H' // Ports, with their sockets; to a new monitor only
+	msgNames  = 'N' // with the sockets of a name server, UDP and TCP; to a new monitor, too
+	msgStart  = 'S' // Start, with descriptors: ends the first messages to a new monitor
 	msgExec   = 'X' // Exec, with descriptors
 	msgAttach = 'A' // Streams: begin to receive output and to send input
 	msgStdin  = 'i' // bytes for the container's standard input

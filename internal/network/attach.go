@@ -13,18 +13,36 @@ import (
 	"github.com/brig-run/brig/internal/network/undo"
 )
 
+// Request is what a container that starts wants of its networks.
+type Request struct {
+	Dir    string // the container's directory, where what is to be undone is written down
+	Member Member
+	Wishes []Wish
+	Ports  []Port // published to the first network that is not internal; see Bind
+	// NameServer makes the sockets of a name server.
+	NameServer bool
+}
+
 // Attachment is a container's networks in the making.
 type Attachment struct {
-	Links []*Link
-	Ports []Port
+	Record
+	// NameServer is the sockets of the container's name server, for UDP and TCP,
+	// once Wait has returned.
+	NameServer [2]*os.File
 
-	store  *Store
-	dir    string
-	log    undo.Log
-	locked *os.File
-	nets   []*Network
-	ns     chan namespaceResult
-	done   chan error
+	store      *Store
+	dir        string
+	nameServer bool
+	locked     *os.File
+	nets       []*Network
+	ns         chan namespaceResult
+	done       chan error
+}
+
+// Record is what a container has of networks while it runs.
+type Record struct {
+	Links []*Link `json:"links"`
+	Ports []Port  `json:"ports,omitempty"`
 }
 
 type namespaceResult struct {
@@ -33,15 +51,13 @@ type namespaceResult struct {
 }
 
 // Attach gives a container addresses in networks, and begins to make its
-// network namespace with an interface in each of them. dir is the container's
-// directory, where what is to be undone is written down. Ports are published to
-// the first network that is not internal.
+// network namespace with an interface in each of them.
 //
-// On an error nothing is left; else the caller must call Namespace and then
-// Wait.
-func (s *Store) Attach(dir string, m Member, wishes []Wish, ports []Port) (*Attachment, error) {
-	a := &Attachment{Ports: ports, store: s, dir: dir, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
-	for _, w := range wishes {
+// On an error nothing is left; else the caller must call Wait.
+func (s *Store) Attach(r Request) (*Attachment, error) {
+	a := &Attachment{store: s, dir: r.Dir, nameServer: r.NameServer, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
+	a.Ports = r.Ports
+	for _, w := range r.Wishes {
 		n, err := s.Find(w.Network)
 		if err != nil {
 			return nil, err
@@ -52,16 +68,17 @@ func (s *Store) Attach(dir string, m Member, wishes []Wish, ports []Port) (*Atta
 	if a.locked, err = s.lock(unix.LOCK_SH); err != nil {
 		return nil, err
 	}
-	if err := a.addresses(&m, wishes); err != nil {
+	if err := a.addresses(&r.Member, r.Wishes); err != nil {
 		a.locked.Close()
-		undo.Perform(dir)
+		undo.Perform(r.Dir)
 		return nil, err
 	}
 	go a.make()
 	return a, nil
 }
 
-// Namespace waits for the container's namespace, which Wait makes complete.
+// Namespace waits for the container's namespace, which Wait makes complete. The
+// caller closes it.
 func (a *Attachment) Namespace() (*os.File, error) {
 	r := <-a.ns
 	return r.ns, r.err
@@ -72,6 +89,9 @@ func (a *Attachment) Wait() error {
 	err := <-a.done
 	a.locked.Close()
 	if err != nil {
+		for _, f := range a.NameServer {
+			f.Close()
+		}
 		undo.Perform(a.dir)
 	}
 	return err
@@ -79,11 +99,10 @@ func (a *Attachment) Wait() error {
 
 // addresses takes the addresses, and writes down how to give them back.
 func (a *Attachment) addresses(m *Member, wishes []Wish) error {
-	target := a.published()
+	target := published(a.nets)
 	if len(a.Ports) > 0 && target < 0 {
-		return fmt.Errorf("cannot publish ports: network %s is internal", a.nets[0].Name)
+		return fmt.Errorf("publish ports: network %s is internal, so nothing reaches it; drop -p, or add another network", a.nets[0].Name)
 	}
-	a.log.Lock(a.store.path(filterLock))
 	for i, n := range a.nets {
 		if _, err := os.Stat(a.store.path(n.Name)); err != nil {
 			return &NotFoundError{n.Name} // removed before we had the lock
@@ -92,29 +111,41 @@ func (a *Attachment) addresses(m *Member, wishes []Wish) error {
 		if i == target {
 			ports = a.Ports
 		}
-		addrs, err := a.store.allocate(n, &wishes[i], m, ports, func(path string) error {
-			a.log.Endpoint(path)
-			return a.log.Write(a.dir)
+		addrs, err := a.store.allocate(n, &wishes[i], m, ports, func(addrs []netip.Addr) error {
+			next := Record{append(a.Links[:i:i], newLink(n, i, addrs, &wishes[i])), a.Ports}
+			return a.store.noteUndo(a.dir, &next)
 		})
 		if err != nil {
 			return err
 		}
 		a.Links = append(a.Links, newLink(n, i, addrs, &wishes[i]))
-		if len(ports) > 0 {
-			batch, err := a.store.removal(ports, addrs)
-			if err != nil {
-				return err
-			}
-			a.log.Filter(batch)
+	}
+	return nil
+}
+
+// noteUndo writes down how to undo what a container has of networks.
+func (s *Store) noteUndo(dir string, r *Record) error {
+	var log undo.Log
+	log.Lock(s.path(filterLock))
+	for _, l := range r.Links {
+		for _, a := range l.addrs() {
+			log.Endpoint(s.path(l.Network, "endpoints", a.String()))
 		}
 	}
-	return a.log.Write(a.dir)
+	if target := r.published(); len(r.Ports) > 0 && target != nil {
+		batch, err := s.removal(r.Ports, target.addrs())
+		if err != nil {
+			return err
+		}
+		log.Filter(batch)
+	}
+	return log.Write(dir)
 }
 
 // published is the index of the network to which ports are published; -1 if
 // there is none.
-func (a *Attachment) published() int {
-	for i, n := range a.nets {
+func published(nets []*Network) int {
+	for i, n := range nets {
 		if !n.Internal {
 			return i
 		}
@@ -122,46 +153,63 @@ func (a *Attachment) published() int {
 	return -1
 }
 
+// published is the link to which ports are published, which is the one of the
+// default route, too; nil if there is none.
+func (r *Record) published() *Link {
+	for _, l := range r.Links {
+		if !l.Internal {
+			return l
+		}
+	}
+	return nil
+}
+
+// Target is the address of the container that a published port leads to; for one
+// with several it is that of IPv4.
+func (r *Record) Target() netip.Addr {
+	if l := r.published(); l != nil {
+		if a := l.addrs(); len(a) > 0 {
+			return a[0]
+		}
+	}
+	return netip.Addr{}
+}
+
 // make makes the kernel's part.
 func (a *Attachment) make() {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		a.fail(fmt.Errorf("talk to the kernel's networks: %w", err))
+		err = fmt.Errorf("talk to the kernel's networks: %w", err)
+		a.ns <- namespaceResult{err: err}
+		a.done <- err
 		return
 	}
 	defer host.Close()
 	filtered := make(chan error, 1)
-	ready := make(chan error, 1)
+	ready := make(chan struct{}) // the bridges are there, or never will be
+	var bridges error
 	go func() {
-		err := a.store.ensure(a.nets)
-		ready <- err
+		bridges = a.store.ensure(a.nets)
+		close(ready)
+		err := bridges
 		if err == nil {
-			err = a.filter()
+			err = a.store.publish(&a.Record)
 		}
 		filtered <- err
 	}()
 	handed := false
-	_, err = namespace(func(ns *os.File) error {
-		a.ns <- namespaceResult{ns: ns}
+	err = namespace(func(ns *os.File) error {
 		handed = true
-		if err := <-ready; err != nil {
-			return nil // said by filtered
-		}
-		return a.inside(host, ns)
-	})
+		return a.inside(host, ns, func() bool { <-ready; return bridges == nil })
+	}, a.ns)
 	if !handed {
 		a.ns <- namespaceResult{err: err}
 	}
 	a.done <- errors.Join(<-filtered, err)
 }
 
-func (a *Attachment) fail(err error) {
-	a.ns <- namespaceResult{err: err}
-	a.done <- err
-}
-
 // inside runs in a thread that is in the new namespace.
-func (a *Attachment) inside(host *netlink.Handle, ns *os.File) error {
+func (a *Attachment) inside(host *netlink.Handle, ns *os.File, bridges func() bool) error {
 	inside, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("talk to the container's network: %w", err)
@@ -170,33 +218,21 @@ func (a *Attachment) inside(host *netlink.Handle, ns *os.File) error {
 	if err := loopbackUp(inside); err != nil {
 		return err
 	}
-	gateway := a.published()
-	for i, l := range a.Links {
-		if err := plug(host, l, int(ns.Fd())); err != nil {
+	if a.nameServer {
+		if a.NameServer, err = nameServerSockets(); err != nil {
 			return err
 		}
-		if err := configure(inside, l, i == gateway); err != nil {
+	}
+	if !bridges() {
+		return nil // whoever makes them says why
+	}
+	for _, l := range a.Links {
+		if err := plug(host, l, int(ns.Fd()), len(a.Ports) > 0 && l == a.published()); err != nil {
+			return err
+		}
+		if err := configure(inside, l, l == a.published()); err != nil {
 			return fmt.Errorf("network %s: %w", l.Network, err)
 		}
-	}
-	return nil
-}
-
-// filter publishes the ports.
-func (a *Attachment) filter() error {
-	if len(a.Ports) == 0 {
-		return nil
-	}
-	err := a.publish()
-	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
-		// Left by a container that is no more, or by another engine's hand.
-		if err := a.store.mend(); err != nil {
-			return err
-		}
-		err = a.publish()
-	}
-	if err != nil {
-		return fmt.Errorf("publish ports: %w", err)
 	}
 	return nil
 }
@@ -206,20 +242,43 @@ func (a *Attachment) filter() error {
 // longer; exclusive to rebuild it from there.
 const filterLock = "filter.lock"
 
-func (a *Attachment) publish() error {
-	l, err := a.store.flock(filterLock, unix.LOCK_SH)
+// publish lets the host's clients reach a container's ports.
+func (s *Store) publish(r *Record) error {
+	if len(r.Ports) == 0 {
+		return nil
+	}
+	err := s.addPorts(r.Ports, r.published().addrs())
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) {
+		// Left by a container that is no more, or gone by another's hand.
+		if err := s.mend(); err != nil {
+			return err
+		}
+		err = s.addPorts(r.Ports, r.published().addrs())
+	}
+	if err != nil {
+		return fmt.Errorf("publish ports: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) addPorts(ports []Port, addrs []netip.Addr) error {
+	return s.changePorts(ports, addrs, (*filter).add)
+}
+
+func (s *Store) changePorts(ports []Port, addrs []netip.Addr, change func(*filter, *nftables.Set, []nftables.SetElement) error) error {
+	l, err := s.flock(filterLock, unix.LOCK_SH)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	f, err := a.store.newFilter()
+	f, err := s.newFilter()
 	if err != nil {
 		return err
 	}
 	all := map[*nftables.Set][]nftables.SetElement{}
-	f.ofPorts(all, a.Ports, a.Links[a.published()].addrs())
+	f.ofPorts(all, ports, addrs)
 	for set, elements := range all {
-		if err := f.add(set, elements); err != nil {
+		if err := change(f, set, elements); err != nil {
 			return err
 		}
 	}
@@ -244,15 +303,45 @@ func (s *Store) ensure(nets []*Network) error {
 	}
 	defer f.close()
 	missing := !f.whole()
+	var down []*Network
 	for _, n := range nets {
-		made, err := bridgeUp(n)
+		up, err := isUp(n)
 		if err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
-		missing = missing || made
+		if !up {
+			missing, down = true, append(down, n)
+		}
 	}
 	if missing {
-		return s.mend()
+		if err := s.mend(); err != nil {
+			return err
+		}
+	}
+	for _, n := range down { // only then, so that one that is up has its rules, too
+		if err := s.bridgeUp(n); err != nil {
+			return fmt.Errorf("network %s: make bridge %s: %w", n.Name, n.Bridge, err)
+		}
+	}
+	return nil
+}
+
+// Mend makes sure that the packet filter is as it should be for the networks that
+// have a bridge, whoever has flushed it.
+func (s *Store) Mend() error {
+	l, err := s.lock(unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	nets, err := s.List()
+	if err != nil {
+		return err
+	}
+	for _, n := range nets {
+		if _, err := netlink.LinkByName(n.Bridge); err == nil {
+			return s.ensure(nil)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,15 +27,13 @@ type Member struct {
 	Container string // ID
 	Name      string
 	Hostname  string
-	DNS       []string // its own upstream name servers
 }
 
 // Endpoint is a container's place in a network, as its file says.
 type Endpoint struct {
 	Container string
 	Name      string
-	Names     []string // all under which it is found, Name first
-	DNS       []string
+	Names     []string     // all under which it is found, Name first
 	Addrs     []netip.Addr // IPv4 first
 	Ports     []Port       // published
 	MAC       string
@@ -53,12 +52,9 @@ func endpointFile(m *Member, mac string, aliases []string, ports []Port, addrs [
 		}
 	}
 	for _, a := range addrs {
-		line("address", a.String())
+		line("address", a.String()+" "+hex.EncodeToString(a.AsSlice())) // for the name server
 	}
 	line("mac", mac)
-	for _, d := range m.DNS {
-		line("dns", d)
-	}
 	for _, p := range ports {
 		host := "*"
 		if p.HostIP.IsValid() {
@@ -95,10 +91,9 @@ func ParseEndpoint(b []byte) (*Endpoint, error) {
 			e.Names = append(e.Names, value)
 		case "mac":
 			e.MAC = value
-		case "dns":
-			e.DNS = append(e.DNS, value)
 		case "address":
-			a, err := netip.ParseAddr(value)
+			text, _, _ := strings.Cut(value, " ")
+			a, err := netip.ParseAddr(text)
 			if err != nil {
 				return nil, fmt.Errorf("endpoint: %w", err)
 			}
@@ -170,8 +165,8 @@ func (s *Store) endpointPath(n *Network, a netip.Addr) string {
 var errTaken = errors.New("taken")
 
 // allocate gives a container its addresses in a network. The caller holds the
-// lock of networks, shared. note is told each file before it is made.
-func (s *Store) allocate(n *Network, w *Wish, m *Member, ports []Port, note func(path string) error) ([]netip.Addr, error) {
+// lock of networks, shared. note is told the addresses before they are taken.
+func (s *Store) allocate(n *Network, w *Wish, m *Member, ports []Port, note func([]netip.Addr) error) ([]netip.Addr, error) {
 	for _, a := range []netip.Addr{w.IPv4, w.IPv6} {
 		if a.IsValid() {
 			if err := checkWanted(n, a); err != nil {
@@ -200,15 +195,18 @@ func (s *Store) allocate(n *Network, w *Wish, m *Member, ports []Port, note func
 		case len(addrs) == 0:
 			return nil, fmt.Errorf("network %s: no address is free; remove containers, or make a network with a larger --subnet", n.Name)
 		default:
-			return nil, fmt.Errorf("network %s: address %s is in use by another container; choose another", n.Name, joinAddrs(addrs))
+			return nil, fmt.Errorf("network %s: address %s is in use by another container; choose another", n.Name, w.wanted())
 		}
 	}
 }
 
-func joinAddrs(addrs []netip.Addr) string {
-	text := make([]string, len(addrs))
-	for i, a := range addrs {
-		text[i] = a.String()
+// wanted are the addresses that were asked for.
+func (w *Wish) wanted() string {
+	var text []string
+	for _, a := range []netip.Addr{w.IPv4, w.IPv6} {
+		if a.IsValid() {
+			text = append(text, a.String())
+		}
 	}
 	return strings.Join(text, ", ")
 }
@@ -300,7 +298,7 @@ func (s *Store) lastGiven(n *Network, sub *Subnet) netip.Addr {
 }
 
 // take makes the files of an endpoint, or none.
-func (s *Store) take(n *Network, w *Wish, m *Member, ports []Port, addrs []netip.Addr, note func(string) error) error {
+func (s *Store) take(n *Network, w *Wish, m *Member, ports []Port, addrs []netip.Addr, note func([]netip.Addr) error) error {
 	dir := s.path(n.Name, "endpoints")
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -311,11 +309,11 @@ func (s *Store) take(n *Network, w *Wish, m *Member, ports []Port, addrs []netip
 	if _, err := f.Write(endpointFile(m, macFor(n, w, addrs), w.Aliases, ports, addrs)); err != nil {
 		return fmt.Errorf("take an address: %w", err)
 	}
+	if err := note(addrs); err != nil {
+		return err
+	}
 	for i, a := range addrs {
 		path := s.endpointPath(n, a)
-		if err := note(path); err != nil {
-			return err
-		}
 		err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 		if err != nil {
 			for _, b := range addrs[:i] {

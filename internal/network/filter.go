@@ -31,7 +31,7 @@ type filter struct {
 
 	bridges, internal, same    *nftables.Set // of interface names; same: pairs of equal ones
 	any4, at4, any6, at6       *nftables.Set // published ports, of all of the host's addresses or of one
-	nameservers                *nftables.Set // interface name -> port of the name server
+	subnets4, subnets6         *nftables.Set // of the networks
 	guard, prerouting, output  *nftables.Chain
 	publish, postrouting, pass *nftables.Chain
 }
@@ -65,8 +65,8 @@ func (s *Store) newFilter(opts ...nftables.ConnOption) (*filter, error) {
 	f.same = set("same", nftables.TypeIFName, nftables.TypeIFName)
 	f.any4, f.at4 = ports("any4", nftables.TypeIPAddr), ports("at4", nftables.TypeIPAddr, nftables.TypeIPAddr)
 	f.any6, f.at6 = ports("any6", nftables.TypeIP6Addr), ports("at6", nftables.TypeIP6Addr, nftables.TypeIP6Addr)
-	f.nameservers = set("nameservers", nftables.TypeIFName)
-	f.nameservers.IsMap, f.nameservers.DataType = true, nftables.TypeInetService
+	f.subnets4, f.subnets6 = set("subnets4", nftables.TypeIPAddr), set("subnets6", nftables.TypeIP6Addr)
+	f.subnets4.Interval, f.subnets6.Interval = true, true
 	f.chains()
 	return f, nil
 }
@@ -86,7 +86,7 @@ func (f *filter) chains() {
 }
 
 func (f *filter) allSets() []*nftables.Set {
-	return []*nftables.Set{f.bridges, f.internal, f.same, f.any4, f.at4, f.any6, f.at6, f.nameservers}
+	return []*nftables.Set{f.bridges, f.internal, f.same, f.any4, f.at4, f.any6, f.at6, f.subnets4, f.subnets6}
 }
 
 func (f *filter) allChains() []*nftables.Chain {
@@ -107,6 +107,16 @@ func out(set *nftables.Set, not bool) rule {
 	return rule{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: set.Name, Invert: not}}
 }
 
+// from matches a source in a set of subnets.
+func from(set *nftables.Set, v6 bool) rule {
+	family, offset, size := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
+	if v6 {
+		family, offset, size = unix.NFPROTO_IPV6, 8, 16
+	}
+	return append(ipv(family), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name})
+}
+
 func ipv(proto byte) rule {
 	return rule{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}}}
 }
@@ -117,6 +127,13 @@ func loopback4(offset uint32) rule {
 	return append(ipv(unix.NFPROTO_IPV4),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{127}})
+}
+
+// loopback6 matches what is for ::1.
+func loopback6() rule {
+	return append(ipv(unix.NFPROTO_IPV6),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: netip.IPv6Loopback().AsSlice()})
 }
 
 // toHost matches what is for an address of the machine itself.
@@ -178,25 +195,20 @@ func (f *filter) rules() map[*nftables.Chain][]rule {
 	published := verdict(expr.VerdictJump, f.publish.Name)
 	pair := rule{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 2},
 		&expr.Lookup{SourceRegister: 1, SetName: f.same.Name}}
-	dns := join(rule{dstPort(1), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 53}}}, toHost(),
-		rule{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: f.nameservers.Name},
-			&expr.Redir{RegisterProtoMin: 1}})
 	return map[*nftables.Chain][]rule{
 		// The bridges route loopback addresses, for connections of the host to
 		// its own published ports. Nothing on a bridge may use them.
-		f.guard: {join(in(f.bridges), loopback4(16), drop), join(in(f.bridges), loopback4(12), drop)},
-		f.prerouting: {
-			join(rule{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}}}, dns),
-			join(rule{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}}}, dns),
-			join(toHost(), published)},
-		f.output:  {join(toHost(), published)},
-		f.publish: {redirect(f.at4, false, true), redirect(f.any4, false, false), redirect(f.at6, true, true), redirect(f.any6, true, false)},
+		f.guard:      {join(in(f.bridges), loopback4(16), drop), join(in(f.bridges), loopback4(12), drop)},
+		f.prerouting: {join(toHost(), published)},
+		f.output:     {join(loopback6(), accept), join(toHost(), published)}, // see package relay
+		f.publish:    {redirect(f.at4, false, true), redirect(f.any4, false, false), redirect(f.at6, true, true), redirect(f.any6, true, false)},
 		f.postrouting: {
 			join(in(f.bridges), out(f.bridges, true), masquerade),
-			// A container that reaches one of its own bridge through a published
-			// port must get the answer from the host, too.
-			join(in(f.bridges), out(f.bridges, false), ct(expr.CtKeySTATUS, ipsDstNAT), masquerade),
+			// A container that reaches itself, or one of its own bridge, through a
+			// published port must get the answer by way of the host, too. Bridged
+			// packets have no interface here that they came in by.
+			join(out(f.bridges, false), ct(expr.CtKeySTATUS, ipsDstNAT), from(f.subnets4, false), masquerade),
+			join(out(f.bridges, false), ct(expr.CtKeySTATUS, ipsDstNAT), from(f.subnets6, true), masquerade),
 			join(out(f.bridges, false), loopback4(12), masquerade)},
 		f.pass: {
 			join(pair, accept), // one bridge, where bridged packets are filtered (br_netfilter)
@@ -301,6 +313,14 @@ func (f *filter) ofNetwork(all map[*nftables.Set][]nftables.SetElement, n *Netwo
 	all[f.same] = append(all[f.same], nftables.SetElement{Key: append(ifname(n.Bridge), name...)})
 	if n.Internal {
 		all[f.internal] = append(all[f.internal], nftables.SetElement{Key: name})
+	}
+	for _, sub := range n.Subnets {
+		set := f.subnets4
+		if sub.Prefix.Addr().Is6() {
+			set = f.subnets6
+		}
+		all[set] = append(all[set], nftables.SetElement{Key: sub.Prefix.Addr().AsSlice()},
+			nftables.SetElement{Key: last(sub.Prefix).Next().AsSlice(), IntervalEnd: true})
 	}
 }
 

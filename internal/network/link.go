@@ -28,25 +28,21 @@ type Link struct {
 	Gateway6  netip.Addr   `json:"gateway6,omitzero"`
 	MAC       string       `json:"mac"`
 	Aliases   []string     `json:"aliases,omitempty"`
-	Names     bool         `json:"names,omitempty"` // name server at the bridge
-	Bridge4   netip.Addr   `json:"bridge4,omitzero"`
-	Bridge6   netip.Addr   `json:"bridge6,omitzero"`
+	Names     bool         `json:"names,omitempty"` // containers find each other by name there
 	Internal  bool         `json:"internal,omitempty"`
-	MTU       int          `json:"mtu,omitempty"`
-
-	bridge string
+	Bridge    string       `json:"bridge"`
 }
 
 func newLink(n *Network, index int, addrs []netip.Addr, w *Wish) *Link {
 	l := &Link{Network: n.Name, NetworkID: n.ID, Name: fmt.Sprintf("eth%d", index), Host: "veth" + randomHex(4), MAC: macFor(n, w, addrs),
-		Aliases: w.Aliases, Names: n.Names(), Internal: n.Internal, MTU: n.MTU, bridge: n.Bridge}
+		Aliases: w.Aliases, Names: n.Names(), Internal: n.Internal, Bridge: n.Bridge}
 	for i, a := range addrs {
 		sub := n.Subnets[i]
 		p := netip.PrefixFrom(a, sub.Prefix.Bits())
 		if a.Is4() {
-			l.IPv4, l.Bridge4, l.Gateway4 = p, sub.Gateway, sub.Gateway
+			l.IPv4, l.Gateway4 = p, sub.Gateway
 		} else {
-			l.IPv6, l.Bridge6, l.Gateway6 = p, sub.Gateway, sub.Gateway
+			l.IPv6, l.Gateway6 = p, sub.Gateway
 		}
 	}
 	if n.Internal {
@@ -54,6 +50,9 @@ func newLink(n *Network, index int, addrs []netip.Addr, w *Wish) *Link {
 	}
 	return l
 }
+
+// EndpointID is an ID of the container's place in the network, as Docker has it.
+func (l *Link) EndpointID(container string) string { return hash(container + l.NetworkID + l.MAC) }
 
 func macFor(n *Network, w *Wish, addrs []netip.Addr) string {
 	if w.MAC != "" {
@@ -78,29 +77,54 @@ func macOf(network string, a netip.Addr) string {
 	return mac.String()
 }
 
-// bridgeUp makes sure of a network's bridge. It tells whether it had to be
-// made.
-func bridgeUp(n *Network) (made bool, err error) {
+// isUp says whether a network has its bridge, complete: to set it up is the last
+// step of making it.
+func isUp(n *Network) (bool, error) {
 	link, err := netlink.LinkByName(n.Bridge)
 	var missing netlink.LinkNotFoundError
 	switch {
-	case err == nil && link.Type() != "bridge":
-		return false, fmt.Errorf("interface %s is no bridge but of type %s; remove it or give network %s another: --opt com.docker.network.bridge.name=NAME", n.Bridge, link.Type(), n.Name)
-	case err == nil:
+	case errors.As(err, &missing):
 		return false, nil
-	case !errors.As(err, &missing):
+	case err != nil:
 		return false, fmt.Errorf("find bridge %s: %w", n.Bridge, err)
+	case link.Type() != "bridge":
+		return false, fmt.Errorf("interface %s is no bridge but of type %s; remove it or give the network another: --opt %s=NAME", n.Bridge, link.Type(), bridgeOption)
+	}
+	return link.Attrs().Flags&net.FlagUp != 0, nil
+}
+
+// bridgeUp makes a network's bridge, or goes on where a command was killed that
+// made it.
+func (s *Store) bridgeUp(n *Network) error {
+	l, err := s.machineLock() // of all roots' and commands' bridges one is made at a time
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if up, err := isUp(n); up || err != nil {
+		return err // another was faster
 	}
 	if err := makeBridge(n); err != nil {
 		if link, lerr := netlink.LinkByName(n.Bridge); lerr == nil {
 			netlink.LinkDel(link)
 		}
-		return false, fmt.Errorf("make bridge %s: %w", n.Bridge, err)
+		return err
 	}
-	return true, nil
+	return nil
 }
 
 func makeBridge(n *Network) error {
+	taken, err := takenPrefixes()
+	if err != nil {
+		return err
+	}
+	for _, sub := range n.Subnets {
+		for _, t := range taken {
+			if t.prefix.Overlaps(sub.Prefix) {
+				return fmt.Errorf("its subnet %s is used by %s (%s) now; remove the network and make it anew", sub.Prefix, t.owner, t.prefix)
+			}
+		}
+	}
 	mac, err := net.ParseMAC(macOf(n.ID, n.Subnets[0].Gateway))
 	if err != nil {
 		return err
@@ -108,7 +132,13 @@ func makeBridge(n *Network) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr, attrs.MTU = n.Bridge, mac, n.MTU
 	br := &netlink.Bridge{LinkAttrs: attrs}
-	if err := netlink.LinkAdd(br); err != nil {
+	if err := netlink.LinkAdd(br); errors.Is(err, unix.EEXIST) {
+		link, err := netlink.LinkByName(n.Bridge)
+		if err != nil {
+			return err
+		}
+		br.Index = link.Attrs().Index
+	} else if err != nil {
 		return err
 	}
 	conf := map[string]string{"ipv4/conf/" + n.Bridge + "/route_localnet": "1"}
@@ -127,14 +157,14 @@ func makeBridge(n *Network) error {
 		if sub.Prefix.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
-		if err := netlink.AddrAdd(br, addr); err != nil {
+		if err := netlink.AddrReplace(br, addr); err != nil {
 			return fmt.Errorf("give it the address %s: %w", addr.IPNet, err)
 		}
 	}
-	if err := netlink.LinkSetUp(br); err != nil {
+	if err := forwarding(n); err != nil {
 		return err
 	}
-	return forwarding(n)
+	return netlink.LinkSetUp(br)
 }
 
 // forwarding makes the machine pass packets on between its interfaces.
@@ -206,10 +236,14 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // plug makes the pair of interfaces: one end on the bridge, up; the other, down
 // and without addresses, in the namespace of the descriptor ns.
-func plug(host *netlink.Handle, l *Link, ns int) error {
-	bridge, err := host.LinkByName(l.bridge)
+//
+// hairpin lets the bridge send packets back to where they came from. A container
+// needs it to reach its own published port where bridged packets pass through the
+// packet filter (br_netfilter): those are not routed.
+func plug(host *netlink.Handle, l *Link, ns int, hairpin bool) error {
+	bridge, err := host.LinkByName(l.Bridge)
 	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", l.bridge, err)
+		return fmt.Errorf("find bridge %s: %w", l.Bridge, err)
 	}
 	mac, err := net.ParseMAC(l.MAC)
 	if err != nil {
@@ -219,6 +253,12 @@ func plug(host *netlink.Handle, l *Link, ns int) error {
 	attrs.Name, attrs.MasterIndex, attrs.Flags, attrs.MTU = l.Host, bridge.Attrs().Index, net.FlagUp, bridge.Attrs().MTU
 	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: l.Name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns)}
 	if err := host.LinkAdd(pair); err != nil {
+		return fmt.Errorf("make interface %s: %w", l.Name, err)
+	}
+	if !hairpin {
+		return nil
+	}
+	if err := host.LinkSetHairpin(pair, true); err != nil {
 		return fmt.Errorf("make interface %s: %w", l.Name, err)
 	}
 	return nil
@@ -258,39 +298,60 @@ func configure(inside *netlink.Handle, l *Link, first bool) error {
 	if !first {
 		return nil
 	}
+	return defaultRoute(inside, l)
+}
+
+// defaultRoute leads a container's packets out by a link.
+func defaultRoute(inside *netlink.Handle, l *Link) error {
+	link, err := inside.LinkByName(l.Name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", l.Name, err)
+	}
 	for _, g := range []netip.Addr{l.Gateway4, l.Gateway6} {
 		if !g.IsValid() {
 			continue
 		}
-		if err := inside.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: g.AsSlice()}); err != nil {
+		err := inside.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: g.AsSlice()})
+		if err != nil && !errors.Is(err, unix.EEXIST) { // the container may have made its own
 			return fmt.Errorf("route through %s: %w", g, err)
 		}
 	}
 	return nil
 }
 
-// namespace makes a network namespace, with its loopback interface up, and runs
-// f in a thread that is in it.
-func namespace(f func(ns *os.File) error) (*os.File, error) {
-	type result struct {
-		ns  *os.File
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		ns, err := unshareNet()
-		if err == nil {
-			err = f(ns)
+// namespace makes a network namespace, hands it to whoever receives from ns, and
+// runs f in a thread that is in it.
+func namespace(f func(ns *os.File) error, ns chan<- namespaceResult) error {
+	return onThread(func() error {
+		file, err := unshareNet()
+		if err != nil {
+			return err
 		}
-		done <- result{ns, err}
+		// Two descriptors, as f may still need its own when the other is closed.
+		defer file.Close()
+		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("open the network namespace: %w", err)
+		}
+		ns <- namespaceResult{ns: os.NewFile(uintptr(fd), "network namespace")}
+		return f(file)
+	})
+}
+
+// onThread runs f in a thread that ends with it, so that what f does to the
+// thread stays without effect. The main thread would not end.
+func onThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onThread(f) // another one, as this one is taken
+			return
+		}
+		done <- f()
 	}()
-	r := <-done
-	if r.err != nil && r.ns != nil {
-		r.ns.Close()
-		r.ns = nil
-	}
-	return r.ns, r.err
+	return <-done
 }
 
 func unshareNet() (*os.File, error) {
@@ -305,19 +366,18 @@ func unshareNet() (*os.File, error) {
 }
 
 // enter runs f in a thread that has joined a network namespace.
-func enter(ns *os.File, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		if err != nil {
-			err = fmt.Errorf("join the network namespace: %w", err)
-		} else {
-			err = f()
+func enter(path string, f func() error) error {
+	ns, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open the container's network namespace: %w", err)
+	}
+	defer ns.Close()
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("join the container's network namespace: %w", err)
 		}
-		done <- err
-	}()
-	return <-done
+		return f()
+	})
 }
 
 // loopbackUp sets the interface lo up, which makes its addresses, too.

@@ -90,7 +90,11 @@ func (s *Store) flock(name string, how int) (*os.File, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("lock the networks: %w", err)
 	}
-	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE, 0o600)
+	return flockFile(s.path(name), how)
+}
+
+func flockFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the networks: %w", err)
 	}
@@ -104,6 +108,18 @@ func (s *Store) flock(name string, how int) (*os.File, error) {
 			return nil, fmt.Errorf("lock the networks: %w", err)
 		}
 	}
+}
+
+// EndpointDir is the directory of a network's addresses.
+func (s *Store) EndpointDir(name string) string { return s.path(name, "endpoints") }
+
+// machineLock takes a lock that all roots of the machine share.
+func (s *Store) machineLock() (*os.File, error) {
+	const dir = "/run/brig"
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("lock the machine's networks: %w", err)
+	}
+	return flockFile(dir+"/networks.lock", unix.LOCK_EX)
 }
 
 // CheckName refuses what cannot be a network's name.
@@ -275,7 +291,7 @@ func (s *Store) defaultNetwork() (*Network, error) {
 	if n, err = s.load(Default); !errors.As(err, &gone) {
 		return n, err // another was faster
 	}
-	return s.create(CreateOptions{Name: Default})
+	return s.create(CreateOptions{Name: Default, IPv6: readSysctl("ipv6/conf/all/disable_ipv6") == "0"})
 }
 
 // InUseError says that a network cannot go while containers are in it.

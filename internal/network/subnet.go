@@ -2,11 +2,13 @@ package network
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,7 +46,7 @@ func (s *Store) subnets(o *CreateOptions, others []*Network) ([]Subnet, error) {
 	}
 	has := func(v6 bool) bool { return (&Network{Subnets: list}).Family(v6) != nil }
 	if !has(false) {
-		p, err := freePrefix(o.Name, taken)
+		p, err := s.freePrefix(o.Name, taken)
 		if err != nil {
 			return nil, err
 		}
@@ -168,29 +170,36 @@ func takenPrefixes() ([]claim, error) {
 }
 
 // freePrefix finds a private subnet of IPv4 that nobody uses: 10.87.0.0/16 and
-// those above it for the default network, a /24 of 10.86.0.0/16 and those
-// below it for others.
-func freePrefix(name string, taken []claim) (netip.Prefix, error) {
-	free := func(p netip.Prefix) bool {
-		for _, t := range taken {
-			if t.prefix.Overlaps(p) {
-				return false
-			}
-		}
-		return true
+// those above it for the default network, a /24 of 10.86.0.0/16 and those below
+// it for others.
+//
+// Roots other than the machine's usual one, of which there may be many, begin at a
+// place of their own, with a /20 of 10.128.0.0/9 for the default network: what
+// another root has chosen cannot be seen before its first container runs.
+func (s *Store) freePrefix(name string, taken []claim) (netip.Prefix, error) {
+	from, bits, count, down := uint32(10<<24|87<<16), 16, uint32(169), false
+	switch {
+	case name != Default:
+		from, bits, count, down = 10<<24|86<<16|255<<8, 24, 87<<8, true
+	case s.owner != "":
+		from, bits, count = 10<<24|128<<16, 20, 1<<11
 	}
-	if name == Default {
-		for second := 87; second < 256; second++ {
-			if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second)}), 16); free(p) {
-				return p, nil
-			}
-		}
+	begin := uint32(0)
+	if s.owner != "" {
+		n, _ := strconv.ParseUint(s.owner, 16, 32)
+		begin = uint32(n) % count
 	}
-	for second := 86; second >= 0; second-- {
-		for third := range 256 {
-			if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second), byte(third)}), 24); free(p) {
-				return p, nil
-			}
+	for i := range count {
+		step := (begin + i) % count << (32 - bits)
+		base := from + step
+		if down {
+			base = from - step
+		}
+		var a [4]byte
+		binary.BigEndian.PutUint32(a[:], base)
+		p := netip.PrefixFrom(netip.AddrFrom4(a), bits)
+		if !slices.ContainsFunc(taken, func(t claim) bool { return t.prefix.Overlaps(p) }) {
+			return p, nil
 		}
 	}
 	return netip.Prefix{}, errors.New("no free private subnet is left: name one with --subnet")

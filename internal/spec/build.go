@@ -49,8 +49,10 @@ type Input struct {
 
 	// PIDPath and IPCPath are the namespaces (/proc/PID/ns/...) of the
 	// containers that Options.PID and Options.IPC name; NetworkPath is a
-	// ready-made network namespace, "" for a new one.
+	// ready-made network namespace or a container's, "" for a new one.
 	PIDPath, IPCPath, NetworkPath string
+	// SharedHostname is the host name of the container whose network is shared.
+	SharedHostname string
 	// ShmPath is a tmpfs on the host that becomes /dev/shm: needed to join a
 	// container's IPC namespace, possible for a shareable one.
 	ShmPath string
@@ -135,6 +137,9 @@ func (b *builder) warn(format string, args ...any) {
 func (b *builder) namespaces() error {
 	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	if b.o.Network.Own() {
+		if c := b.o.Network.Container(); c != "" && b.NetworkPath == "" {
+			return fmt.Errorf("--network %q: that container is not running; start it first: brig start %s", b.o.Network, c)
+		}
 		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: b.NetworkPath})
 	}
 	if !b.o.UTS.Host() {
@@ -165,6 +170,8 @@ func (b *builder) hostname() error {
 	name := b.o.Hostname
 	switch {
 	case name != "":
+	case b.o.Network.Container() != "" && !b.o.UTS.Host():
+		name = b.SharedHostname
 	case b.o.UTS.Host() || !b.o.Network.Own():
 		name = b.host.Hostname
 	default:
@@ -371,7 +378,7 @@ func readonlyPaths() []string {
 // stand for, so that a dropped capability is really gone.
 func (b *builder) sysctls() error {
 	m := make(map[string]string, 2+len(b.o.Sysctls))
-	if b.o.Network.Own() {
+	if b.o.Network.Own() && b.o.Network.Container() == "" {
 		if b.res.Capabilities.Has(capability.NET_RAW) {
 			m["net.ipv4.ping_group_range"] = "0 " + strconv.FormatUint(uint64(b.host.lastGroup()), 10)
 		}

@@ -432,7 +432,7 @@ func TestValidate(t *testing.T) {
 		{Options{IPC: "host", ShmSize: 1}, "--ipc host"},
 		{Options{ShmSize: -1}, "--shm-size"},
 		{Options{CapAmbient: true}, "--cap-add"},
-		{Options{Network: "bridge"}, "--network"},
+		{Options{Network: "a/b"}, "--network"},
 		{Options{PID: "x"}, "--pid"},
 		{Options{IPC: "x"}, "--ipc"},
 		{Options{UTS: "x"}, "--uts"},

@@ -130,11 +130,11 @@ func FuzzParseSysctl(f *testing.F) {
 
 func FuzzParseAddHost(f *testing.F) {
 	fuzzParse(f, "--add-host", ParseAddHost, func(t *testing.T, v string, e HostEntry) {
-		file := HostsFile(&Options{AddHost: []HostEntry{e}}, "h", "", []byte{})
+		file := HostsFile(&Options{AddHost: []HostEntry{e}}, Hosts{Gateway: "10.0.0.1", Base: []byte{}})
 		if bytes.Count(file, []byte("\n")) != 1 || len(bytes.Fields(file)) != 2 || bytes.ContainsAny(file, "#\x00") {
 			t.Errorf("%q writes %q", v, file)
 		}
-	}, "db:1.2.3.4", "db=[::1]", "a:fe80::1%eth0")
+	}, "db:1.2.3.4", "db=[::1]", "a:fe80::1%eth0", "a:host-gateway")
 }
 
 func FuzzParseHostname(f *testing.F) {
@@ -172,7 +172,7 @@ func FuzzParseModes(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, v string) {
 		o := &Options{}
-		o.Network, _ = ParseNetwork(v)
+		o.AddNetwork(v)
 		o.PID, _ = ParsePID(v)
 		o.IPC, _ = ParseIPC(v)
 		o.UTS, _ = ParseUTS(v)
@@ -181,6 +181,42 @@ func FuzzParseModes(f *testing.F) {
 			t.Errorf("%q is parsed, but not valid: %v", v, err)
 		}
 	})
+}
+
+func FuzzParseNetwork(f *testing.F) {
+	for _, s := range []string{"bridge", "lab", "name=lab,alias=db,ip=10.0.0.2,ip6=fd00::2,mac-address=02:42:00:00:00:01", "container:x"} {
+		f.Add(s)
+	}
+	fuzzParse(f, "--network", func(v string) (Options, error) {
+		var o Options
+		return o, o.AddNetwork(v)
+	}, func(t *testing.T, v string, o Options) {
+		for _, e := range o.Endpoints {
+			if !isNetworkName(e.Network) || strings.ContainsAny(strings.Join(e.Aliases, ""), " \n") {
+				t.Errorf("%q becomes %+v", v, e)
+			}
+		}
+	})
+}
+
+func FuzzParsePublish(f *testing.F) {
+	fuzzParse(f, "--publish", ParsePublish, func(t *testing.T, v string, list []Publish) {
+		for _, p := range list {
+			if p.Port == 0 || p.Protocol != "tcp" && p.Protocol != "udp" || p.HostPortEnd != 0 && p.HostPortEnd <= p.HostPort {
+				t.Errorf("%q becomes %+v", v, p)
+			}
+		}
+	}, "80", "8080:80", "127.0.0.1::53/udp", "[::1]:8000-8010:80", "1-3:1-3")
+}
+
+func FuzzParseExpose(f *testing.F) {
+	fuzzParse(f, "--expose", ParseExpose, func(t *testing.T, v string, list []string) {
+		for _, p := range list {
+			if again, err := ParseExpose(p); err != nil || len(again) != 1 || again[0] != p {
+				t.Errorf("%q: %q becomes %q, %v", v, p, again, err)
+			}
+		}
+	}, "80", "53/udp", "1-3/TCP")
 }
 
 func FuzzEnvFile(f *testing.F) {

@@ -38,7 +38,14 @@ type Options struct {
 	DNSSearch  []string    `json:"dnsSearch,omitempty"`
 	DNSOptions []string    `json:"dnsOptions,omitempty"`
 
-	Network  NetworkMode  `json:"network,omitempty"`
+	Network NetworkMode `json:"network,omitempty"`
+	// Endpoints are the networks that the container is in, and what it wants of
+	// them. None, with a mode for networks, is the default network.
+	Endpoints  []Endpoint `json:"endpoints,omitempty"`
+	Publish    []Publish  `json:"publish,omitempty"`
+	PublishAll bool       `json:"publishAll,omitempty"`
+	Expose     []string   `json:"expose,omitempty"` // as "80/tcp"
+
 	PID      PIDMode      `json:"pid,omitempty"`
 	IPC      IPCMode      `json:"ipc,omitempty"`
 	UTS      UTSMode      `json:"uts,omitempty"`
@@ -103,18 +110,6 @@ type Seccomp struct {
 	Mode SeccompMode `json:"mode,omitempty"`
 	Path string      `json:"path,omitempty"` // absolute, for SeccompFile only
 }
-
-// NetworkMode is the value of --network. "" is NetworkPrivate.
-type NetworkMode string
-
-const (
-	NetworkPrivate NetworkMode = "private" // own namespace
-	NetworkNone    NetworkMode = "none"    // own namespace with nothing but loopback
-	NetworkHost    NetworkMode = "host"
-)
-
-// Own reports whether the container has a network namespace of its own.
-func (m NetworkMode) Own() bool { return m != NetworkHost }
 
 // PIDMode is the value of --pid: "" (own namespace), "host" or "container:ID".
 type PIDMode string
@@ -221,7 +216,7 @@ type Ulimit struct {
 // HostEntry is a line of /etc/hosts.
 type HostEntry struct {
 	Name string `json:"name"`
-	IP   string `json:"ip"`
+	IP   string `json:"ip"` // an address, or "host-gateway"
 }
 
 // ImageConfig is the part of an image's configuration that matters to a

@@ -240,8 +240,11 @@ func sysctlNamespace(name string) string {
 	return ""
 }
 
+// hostGateway stands for the host's address in the container's network.
+const hostGateway = "host-gateway"
+
 // ParseAddHost reads the value of --add-host, NAME:IP or NAME=IP. An IPv6
-// address may stand in brackets.
+// address may stand in brackets, and host-gateway for an address.
 func ParseAddHost(value string) (HostEntry, error) {
 	const flag = "--add-host"
 	sep := strings.IndexAny(value, "=:")
@@ -249,11 +252,11 @@ func ParseAddHost(value string) (HostEntry, error) {
 		return HostEntry{}, badValue(flag, value, "write NAME:IP, as in db:10.0.0.7")
 	}
 	name, ip := value[:sep], value[sep+1:]
-	if ip == "host-gateway" {
-		return HostEntry{}, badValue(flag, value, "host-gateway needs a bridge network, which is not supported yet; write an address")
-	}
 	if !isHostName(name) {
 		return HostEntry{}, badValue(flag, value, "%q is not a host name", name)
+	}
+	if ip == hostGateway {
+		return HostEntry{Name: name, IP: ip}, nil
 	}
 	if n := len(ip); n > 2 && ip[0] == '[' && ip[n-1] == ']' {
 		ip = ip[1 : n-1]
@@ -412,20 +415,6 @@ func ParseGroupAdd(value string) (string, error) {
 // ParseWorkdir reads the value of --workdir, an absolute path in the container.
 func ParseWorkdir(value string) (string, error) {
 	return containerPath("--workdir", value, value)
-}
-
-// ParseNetwork reads the value of --network.
-func ParseNetwork(value string) (NetworkMode, error) {
-	switch value {
-	case "none", "host", "private":
-		return NetworkMode(value), nil
-	case "bridge", "default":
-		return "", badValue("--network", value, "bridge networks are not supported yet; use none, private or host")
-	}
-	if containerOf(value) != "" {
-		return "", badValue("--network", value, "joining another container's network is not supported yet; use none, private or host")
-	}
-	return "", badValue("--network", value, "%s", unknown("network", value, []string{"none", "private", "host"}))
 }
 
 // ParsePID reads the value of --pid.

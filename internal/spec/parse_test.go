@@ -311,7 +311,7 @@ func TestParseNames(t *testing.T) {
 		{in: "db=10.0.0.7", want: HostEntry{"db", "10.0.0.7"}},
 		{in: "db:::1", want: HostEntry{"db", "::1"}},
 		{in: "db=[fe80::1]", want: HostEntry{"db", "fe80::1"}},
-		{in: "db:host-gateway", wantErr: "not supported yet"},
+		{in: "db:host-gateway", want: HostEntry{"db", "host-gateway"}},
 		{in: "db", wantErr: "NAME:IP"}, {in: ":1.2.3.4", wantErr: "NAME:IP"}, {in: "", wantErr: "NAME:IP"},
 		{in: "db:1.2.3", wantErr: "not an IP"}, {in: "a b:1.2.3.4", wantErr: "not a host name"},
 		{in: "db:fe80::1%a b", wantErr: "not an IP"},
@@ -356,10 +356,6 @@ func TestParseNames(t *testing.T) {
 }
 
 func TestParseModes(t *testing.T) {
-	runParse(t, "--network", ParseNetwork, []parseCase[NetworkMode]{
-		{in: "none", want: "none"}, {in: "host", want: "host"}, {in: "private", want: "private"},
-		{in: "bridge", wantErr: "not supported yet"}, {in: "container:x", wantErr: "not supported yet"}, {in: "nome", wantErr: "did you mean none?"}, {in: "", wantErr: "unknown"},
-	})
 	runParse(t, "--pid", ParsePID, []parseCase[PIDMode]{
 		{in: "", want: ""}, {in: "private", want: ""}, {in: "host", want: "host"}, {in: "container:x", want: "container:x"},
 		{in: "container:", wantErr: "unknown"}, {in: "hots", wantErr: "did you mean host?"},

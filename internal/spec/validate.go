@@ -18,7 +18,7 @@ const minMemory = 6 << 20
 // stored that could not start.
 func (o *Options) Validate() error {
 	for _, check := range [...]func() error{
-		o.checkModes, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues,
+		o.checkModes, o.checkNetwork, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -30,9 +30,6 @@ func (o *Options) Validate() error {
 // checkModes reads the modes once more, because Options may come from a file,
 // and refuses combinations that cannot mean anything.
 func (o *Options) checkModes() error {
-	if _, err := ParseNetwork(string(o.Network)); o.Network != "" && err != nil {
-		return err
-	}
 	if _, err := ParsePID(string(o.PID)); err != nil {
 		return err
 	}
@@ -127,6 +124,8 @@ func (o *Options) checkSysctls() error {
 		switch ns := sysctlNamespace(name); {
 		case ns == "net" && !o.Network.Own():
 			return badValue("--sysctl", name, "would change the host, because of --network host; drop one of them")
+		case ns == "net" && o.Network.Container() != "":
+			return badValue("--sysctl", name, "would change another container, because of --network %s; give it to that one", o.Network)
 		case ns == "ipc" && o.IPC.Host():
 			return badValue("--sysctl", name, "would change the host, because of --ipc host; drop one of them")
 		}

@@ -65,7 +65,7 @@ func (r *Root) IDs() []string { return r.watch.seen() }
 // Close settles the store for good.
 func (r *Root) Close() error {
 	defer r.watch.f.Close()
-	return r.Settle()
+	return errors.Join(r.Settle(), r.pruneNetworks())
 }
 
 // Settle removes all containers and says what is left of them, or of the
@@ -94,7 +94,7 @@ func (r *Root) Leaks() error {
 }
 
 func (r *Root) leaks() []string {
-	found := append(r.Mounts(), r.Processes()...)
+	found := append(append(r.Mounts(), r.Processes()...), r.networks()...)
 	for _, id := range r.IDs() {
 		found = append(found, Cgroups(id)...)
 	}

@@ -83,6 +83,7 @@ func setup(env *testscript.Env, bin string) error {
 	env.Setenv("PATH", filepath.Dir(bin)+":"+env.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("BRIG", bin)
+	env.Setenv("TABLE", root.Table())
 	env.Defer(func() {
 		if err := root.Close(); err != nil {
 			root.KillAll()
@@ -97,8 +98,8 @@ func setup(env *testscript.Env, bin string) error {
 	return root.Load(busybox)
 }
 
-// condition knows [cgroup:v1] and [cgroup:v2], and [swap] for a kernel that
-// can limit swap.
+// condition knows [cgroup:v1] and [cgroup:v2], [swap] for a kernel that can limit
+// swap, and [ipv6].
 func condition(cond string) (bool, error) {
 	exists := func(name string) bool {
 		_, err := os.Stat(name)
@@ -110,6 +111,8 @@ func condition(cond string) (bool, error) {
 		return !v2, nil
 	case "cgroup:v2":
 		return v2, nil
+	case "ipv6":
+		return exists("/proc/net/if_inet6"), nil
 	case "swap":
 		return exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes") || v2 && exists("/proc/swaps"), nil
 	}

@@ -14,9 +14,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -52,14 +50,14 @@ func (l *Log) Lock(path string) { l.add(kindLock, []byte(path)) }
 
 // Write puts the log into a container's directory, in place of the one before.
 func (l *Log) Write(dir string) error {
-	tmp := filepath.Join(dir, "."+File)
+	tmp := dir + "/." + File
 	err := os.WriteFile(tmp, l.b, 0o600)
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(dir, File))
+		err = os.Rename(tmp, dir+"/"+File)
 	}
 	if err != nil {
 		os.Remove(tmp)
-		return fmt.Errorf("write down what to undo: %w", err)
+		return &os.PathError{Op: "write down what to undo in", Path: dir, Err: err}
 	}
 	return nil
 }
@@ -81,8 +79,11 @@ func next(b []byte) (kind byte, data, rest []byte, err error) {
 // Perform undoes what is noted in the container's directory, whose name is the
 // container's ID, and forgets it. Without a file there is nothing to do. Whoever
 // performs has the container's lock.
+//
+// If none of the addresses is the container's any more, another has swept up
+// after it, and its entries in the filter may be somebody else's by now.
 func Perform(dir string) error {
-	name := filepath.Join(dir, File)
+	name := dir + "/" + File
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -90,41 +91,58 @@ func Perform(dir string) error {
 	if err != nil {
 		return err
 	}
-	var all error
+	records, err := parse(b)
+	if err != nil {
+		return errors.Join(&os.PathError{Op: "undo", Path: name, Err: err}, os.Remove(name))
+	}
+	id := dir[strings.LastIndexByte(dir, '/')+1:]
+	owned := false
+	for _, r := range records {
+		owned = owned || r.kind == kindEndpoint && isOwn(string(r.data), id)
+	}
 	lock := -1
 	defer func() { syscall.Close(lock) }()
-	for len(b) > 0 {
-		var kind byte
-		var data []byte
-		if kind, data, b, err = next(b); err != nil {
-			all = errors.Join(all, fmt.Errorf("%s: %w", name, err))
-			break
-		}
-		switch kind {
-		case kindEndpoint:
-			removeEndpoint(string(data), filepath.Base(dir))
-		case kindLock:
-			if lock < 0 {
-				lock = share(string(data))
+	var all error
+	for _, kind := range []byte{kindLock, kindFilter, kindEndpoint} { // the addresses last: they say what is left to do
+		for _, r := range records {
+			switch {
+			case r.kind != kind || !owned:
+			case kind == kindLock && lock < 0:
+				lock = share(string(r.data))
+			case kind == kindFilter:
+				all = errors.Join(all, send(r.data))
+			case kind == kindEndpoint && isOwn(string(r.data), id):
+				os.Remove(string(r.data))
 			}
-		case kindFilter:
-			all = errors.Join(all, send(data))
-		default:
-			all = errors.Join(all, fmt.Errorf("%s: %w", name, errMalformed))
 		}
 	}
 	return errors.Join(all, os.Remove(name))
 }
 
-// removeEndpoint frees an address that is the container's.
-func removeEndpoint(path, id string) {
+type record struct {
+	kind byte
+	data []byte
+}
+
+func parse(b []byte) (list []record, err error) {
+	for len(b) > 0 {
+		var r record
+		if r.kind, r.data, b, err = next(b); err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// isOwn says whether the file of an address is the container's.
+func isOwn(path, id string) bool {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return
+		return false
 	}
-	if line, _, _ := bytes.Cut(b, []byte("\n")); strings.HasSuffix(string(line), " "+id) {
-		os.Remove(path)
-	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	return strings.HasSuffix(string(line), " "+id)
 }
 
 // share takes a lock for as long as the descriptor is open. A lock that is gone
