@@ -62,6 +62,9 @@ func (e *Engine) Run(o CreateOptions, attach monitor.Streams, size ConsoleSize) 
 
 // create leaves the new container locked.
 func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, error) {
+	if err := settleNetwork(&o.Options); err != nil {
+		return nil, nil, err
+	}
 	if err := o.Options.Validate(); err != nil {
 		return nil, nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/brig-run/brig/internal/network/undo"
 	"github.com/brig-run/brig/internal/relay"
 	"github.com/brig-run/brig/internal/spec"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // Networks are the networks of this root.
@@ -262,6 +263,19 @@ func (c *Container) writeNames(r *network.Record, upstream []string) error {
 	if err := conf.Write(c.dir()); err != nil {
 		return fmt.Errorf("write down where names are found: %w", err)
 	}
+	return nil
+}
+
+// settleNetwork chooses the network where the user has not, and the default one
+// cannot be: an ordinary user makes no bridges.
+func settleNetwork(o *spec.Options) error {
+	if !userns.Inside() || !o.Network.Bridged() {
+		return nil
+	}
+	if o.Network != "" || len(o.Endpoints) > 0 || len(o.Publish) > 0 || o.PublishAll {
+		return usage("networks and published ports need root; without, use --network host, private or none")
+	}
+	o.Network = spec.NetworkPrivate
 	return nil
 }
 

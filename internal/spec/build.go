@@ -135,6 +135,9 @@ func (b *builder) warn(format string, args ...any) {
 
 // namespaces lists the namespaces to make or join; one left out is the host's.
 func (b *builder) namespaces() error {
+	if (len(b.o.Publish) > 0 || b.o.PublishAll) && !b.o.Network.Bridged() {
+		b.warn("published ports are discarded with --network %s", b.o.Network)
+	}
 	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	if b.o.Network.Own() {
 		if c := b.o.Network.Container(); c != "" && b.NetworkPath == "" {
