@@ -90,6 +90,9 @@ func (l *learnFlags) register(cmd *cobra.Command) {
 }
 
 func (l *learnFlags) run(cmd *cobra.Command, args []string) error {
+	if err := needsRoot(cmd.CommandPath()); err != nil {
+		return err
+	}
 	learner, err := l.learner(cmd)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/record"
 	"github.com/brig-run/brig/internal/record/notified"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // recordFlags are those of brig record.
@@ -49,11 +50,13 @@ its system calls is handed to brig by a seccomp filter (some microseconds a call
 That shows neither which capabilities it asks for nor what it is denied, and no
 program of it gains privileges by set-user-ID. A signal may end a call with EINTR
 that would not end otherwise. The result goes to standard error, or
-with -o to a file; the exit code is the command's.`,
+with -o to a file; the exit code is the command's. This works in a container, too,
+also in a rootless one, if this program is mounted there.`,
 		Example: `  brig record --container web --for 1m -o web.policy.json
   brig record --container $(podman inspect -f '{{.Id}}' db) --format json > db.json
   brig record --pid $(pidof nginx)
-  brig record -o ls.policy.json ls -l /`,
+  brig record -o ls.policy.json ls -l /
+  brig run --rm -v $(command -v brig):/brig:ro -v $PWD:/out IMAGE /brig record -o /out/app.policy.json COMMAND`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd, args); err != nil {
 				return err
@@ -106,7 +109,18 @@ func (f *recordFlags) check(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// needsRoot refuses a command that records in the kernel to whom may not.
+func needsRoot(command string) error {
+	if os.Geteuid() == 0 && !userns.Inside() {
+		return nil
+	}
+	return fmt.Errorf("%s records in the kernel, which takes root of this machine: use sudo; 'brig record COMMAND' needs no privileges, and records system calls alone, also in a container: see brig record --help", command)
+}
+
 func (f *recordFlags) run(cmd *cobra.Command) error {
+	if err := needsRoot(cmd.CommandPath() + " --container, --pid or --cgroup"); err != nil {
+		return err
+	}
 	run, err := f.find(cmd)
 	if err != nil {
 		return err

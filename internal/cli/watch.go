@@ -36,6 +36,9 @@ this is a view that is kept up to date, elsewhere one line for each event.`,
 			if err := checkFormat(format, textOrJSON); err != nil {
 				return err
 			}
+			if err := needsRoot(cmd.CommandPath()); err != nil {
+				return err
+			}
 			run, c, err := a.running(args[0])
 			if err != nil {
 				return err

@@ -146,7 +146,7 @@ func (p *prepared) open(n int, args *argTable) (*Recorder, error) {
 	coll, err := p.load(uint32(n))
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return nil, fmt.Errorf("load the recorder's programs, which takes root of the host: %w", err)
+		return nil, fmt.Errorf("load the recorder's programs, which takes root of this machine: %w", unix.EPERM)
 	case err != nil:
 		return nil, fmt.Errorf("load the recorder's programs: %w", err)
 	}

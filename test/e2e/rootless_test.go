@@ -155,12 +155,28 @@ func TestRootless(t *testing.T) {
 		o.must(t, "run", "--rm", "--network", "none", "--pid", "container:life", "box", "sh", "-c", "ps | grep -q 'sleep 1000'")
 		o.must(t, "rm", "-f", "life")
 	})
+	t.Run("a recording", func(t *testing.T) {
+		out := filepath.Join(o.home, "out")
+		os.Mkdir(out, 0o755)
+		os.Chown(out, int(o.uid), int(o.gid))
+		o.must(t, "run", "--rm", "--network", "none", "-v", o.brig+":/brig:ro", "-v", out+":/out", "box",
+			"/brig", "record", "-o", "/out/p.json", "sh", "-c", "ls /; cat /etc/passwd")
+		file := filepath.Join(out, "p.json")
+		if got := o.must(t, "run", "--rm", "--network", "none", "--policy", file, "box", "sh", "-c", "ls /; cat /etc/passwd"); !strings.Contains(got, "root:x:0") {
+			t.Errorf("under the policy: %s", got)
+		}
+		res := o.run("run", "--rm", "--network", "none", "--policy", file, "box", "sh", "-c", "mkdir /x && echo made")
+		if strings.Contains(res.Stdout, "made") || !strings.Contains(res.Stderr, "not permitted") {
+			t.Errorf("what was not recorded: %+v", res)
+		}
+	})
 	t.Run("what needs root", func(t *testing.T) {
 		for _, tt := range []struct {
 			args []string
 			want string
 		}{
 			{[]string{"run", "--rm", "--network", "none", "--explain", "box", "true"}, "root"},
+			{[]string{"learn", "box", "true"}, "'brig record COMMAND' needs no privileges"},
 			{[]string{"run", "--rm", "--network", "none", "-m", "64m", "box", "true"}, "linux.resources.memory"},
 		} {
 			res := o.run(tt.args...)
