@@ -177,8 +177,8 @@ func (g *Group) manage(paths map[string]string) error {
 // it only looks whether the place is free: Start makes the cgroup.
 func (g *Group) Make() error {
 	if g.foreign {
-		if err := g.free(); err != nil {
-			return fmt.Errorf("cgroup %s: %w", g.path, err)
+		if err := g.Free(); err != nil {
+			return err
 		}
 	}
 	if g.config.Systemd {
@@ -222,21 +222,24 @@ func (g *Group) KeepMade() {
 	g.Layout.Hierarchies = slices.DeleteFunc(g.Layout.Hierarchies, func(h runtime.Hierarchy) bool { return missing(h.Path) })
 }
 
-// free makes sure that the cgroup has no processes and is not frozen, which
+// Free makes sure that the cgroup has no processes and is not frozen, which
 // would be limits and a state that another made (as runc since 1.1).
-func (g *Group) free() error {
+func (g *Group) Free() error {
 	pids, err := g.Pids()
-	if err != nil {
-		return err
+	if err == nil && len(pids) > 0 {
+		err = fmt.Errorf("container's cgroup is not empty: %d process(es) found", len(pids))
 	}
-	if len(pids) > 0 {
-		return fmt.Errorf("container's cgroup is not empty: %d process(es) found", len(pids))
+	frozen := false
+	if err == nil {
+		frozen, err = g.Frozen()
 	}
-	frozen, err := g.Frozen()
 	if err == nil && frozen {
 		err = errors.New("container's cgroup unexpectedly frozen")
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("cgroup %s: %w", g.path, err)
+	}
+	return nil
 }
 
 // Limit sets the limits of a cgroup that Make, or with systemd Start, made.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -33,6 +35,12 @@ type CreateOptions struct {
 	NoPivot       bool
 	NoKeyring     bool
 	KeepFiles     int // descriptors from 3 on that the container's program inherits
+	// Listen are the variables LISTEN_* that tell the program which of these are
+	// listening sockets, sd_listen_fds(3).
+	Listen []string
+	// NotifySocket is the service manager's socket of sd_notify(3), for which the
+	// container gets one of its own.
+	NotifySocket string
 }
 
 // creation is a container in the making: what there is so far, to undo it.
@@ -52,8 +60,9 @@ type creation struct {
 	child    *inside.Spawning
 	request  annotation.Request
 	recorder *annotation.Recorder // nil if none is asked for, or possible
-	gated    bool                 // the process waits for Start
-	hooked   bool                 // hooks have begun, so poststop hooks are due
+	notify   *notifier
+	gated    bool // the process waits for Start
+	grouped  bool // the cgroup is this container's: what is in it may be killed
 }
 
 // Create makes a container of a bundle, up to the user's program, which Start
@@ -114,6 +123,13 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd, Rootless: userns.Inside()}); err != nil {
 		return nil, err
 	}
+	if _, err := os.Lstat(c.dir()); err == nil {
+		return nil, fmt.Errorf("%w: %s", ErrExist, o.ID)
+	}
+	// Before it is written down whose cgroup it is, and delete believes it.
+	if err := c.group.Free(); err != nil {
+		return nil, err
+	}
 	if err := c.claim(raw); err != nil {
 		return nil, err
 	}
@@ -169,21 +185,25 @@ func (c *creation) close() {
 
 // undo removes what a failed creation has made. Its process has been waited for.
 func (c *creation) undo() {
-	c.group.Kill()
-	c.cancelRecorder()
-	if c.hooked {
-		c.runHooks(c.spec.Hooks.Poststop, c.stateAs(Stopped), nil)
+	if c.grouped {
+		c.group.Kill()
 	}
-	if err := c.group.Remove(); err != nil {
-		c.rt.Warn(err.Error())
+	c.cancelRecorder()
+	if c.grouped {
+		if err := c.group.Remove(); err != nil {
+			c.rt.Warn(err.Error())
+		}
 	}
 	c.removeRdt()
+	if c.Hooked || c.Ready {
+		c.poststop()
+	}
 	c.remove()
 }
 
 // remove makes the directory vanish in one step, and then deletes it.
 func (c *Container) remove() error {
-	gone := filepath.Join(c.rt.Root, "."+c.ID+"."+strconv.Itoa(os.Getpid()))
+	gone := filepath.Join(c.rt.Root, trashName())
 	if err := os.Rename(c.dir(), gone); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
@@ -195,6 +215,15 @@ func (c *Container) remove() error {
 
 // create makes the container. Gated, its process waits for Start; else it has executed the user's program when create returns.
 func (c *creation) create() error {
+	// What this process has inherited is for the container's program, if it was
+	// asked for, and not for hooks.
+	if err := unix.CloseRange(uint(3+c.opts.KeepFiles), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return os.NewSyscallError("close_range", err)
+	}
+	c.listenVariables()
+	if err := c.offerNotify(); err != nil {
+		return err
+	}
 	if err := c.spawnRecorder(); err != nil {
 		return err
 	}
@@ -217,13 +246,27 @@ func (c *creation) create() error {
 	return c.spawn()
 }
 
+// listenVariables adds those that the configuration lacks.
+func (c *creation) listenVariables() {
+	env := &c.spec.Process.Env
+	for _, kv := range c.opts.Listen {
+		name, _, _ := strings.Cut(kv, "=")
+		if !slices.ContainsFunc(*env, func(have string) bool { return strings.HasPrefix(have, name+"=") }) {
+			*env = append(*env, kv)
+		}
+	}
+}
+
 // makeGroup makes the cgroup with its limits, unless systemd does it later.
 func (c *creation) makeGroup() error {
-	err := c.group.Make()
-	if err == nil && !c.Systemd {
-		err = c.group.Limit(c.spec.Linux.Resources)
+	if err := c.group.Make(); err != nil {
+		return err
 	}
-	return err
+	c.grouped = true
+	if c.Systemd {
+		return nil
+	}
+	return c.group.Limit(c.spec.Linux.Resources)
 }
 
 // prepare plans the start.
@@ -256,7 +299,7 @@ func (c *creation) prepare() error {
 		cfg.OwnStreams = [3]bool{true, true, true}
 	}
 	if c.gated {
-		if cfg.Gate, err = c.listen(); err != nil {
+		if cfg.Gate, err = c.makeGate(); err != nil {
 			return err
 		}
 		c.keep(cfg.Gate)
@@ -264,14 +307,19 @@ func (c *creation) prepare() error {
 	if c.plan, err = runtime.New(cfg); err != nil {
 		return err
 	}
-	for _, w := range c.plan.Warnings {
-		c.rt.Warn(w)
-	}
+	c.warn(append(c.plan.Warnings, c.group.Warnings...))
 	c.Steps, c.FirstStep, c.ExecStep = lastSteps(c.plan)
 	if c.filter != nil && c.filter.Listener {
 		c.Listener, c.ListenerReg = true, c.plan.ListenerReg
 	}
 	return nil
+}
+
+// warn tells of what was asked for and cannot be had here.
+func (c *Container) warn(texts []string) {
+	for _, w := range texts {
+		c.rt.Warn(w)
+	}
 }
 
 // lastSteps keeps the messages that Start may need.
@@ -447,6 +495,10 @@ func (c *creation) ready(pid int) error {
 	}
 	if !c.gated {
 		if err := c.startHooks(); err != nil {
+			return err
+		}
+		var err error
+		if c.notify, err = c.listenNotify(c.opts.NotifySocket); err != nil {
 			return err
 		}
 	}

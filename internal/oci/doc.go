@@ -16,6 +16,7 @@
 //	ID/filter       the compiled seccomp filter, for exec
 //	ID/program      the start program, shared with the waiting process
 //	ID/gate         socket on which that process waits for the start
+//	ID/notify/      socket of sd_notify, mounted in the container
 //
 // A process that is killed at any point leaves no more than what record.json
 // names, and delete removes it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -145,7 +146,7 @@ func (c *Container) destroy() error {
 	}
 	c.awaitRecorder()
 	c.removeRdt()
-	if c.Ready {
+	if c.Ready || c.Hooked {
 		c.poststop()
 	}
 	return c.remove()
@@ -157,18 +158,17 @@ func (rt *Runtime) deleteRest(id string, force bool, missing error) error {
 		return missing
 	}
 	c := &Container{Record: Record{ID: id}, rt: rt}
-	if _, err := os.Stat(c.dir()); err == nil {
-		l, err := c.lock(force)
-		if err != nil {
-			return err
-		}
-		defer l.Close()
+	l, err := c.lock(force)
+	if err == nil {
 		if _, err := os.Stat(c.file(recordFile)); err == nil {
+			l.Close() // it was about to become one
 			return rt.Delete(id, force)
 		}
-		if err := c.remove(); err != nil {
-			return err
-		}
+		err = c.remove()
+		l.Close()
+	}
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return err
 	}
 	rt.sweep()
 	if force {
@@ -177,15 +177,21 @@ func (rt *Runtime) deleteRest(id string, force bool, missing error) error {
 	return missing
 }
 
+// trash begins the names of directories that are being deleted, which no ID can
+// have. The process that deletes comes next.
+const trash = ":"
+
+func trashName() string {
+	return fmt.Sprintf("%s%d:%d", trash, os.Getpid(), time.Now().UnixNano())
+}
+
 // sweep deletes what a killed removal left.
 func (rt *Runtime) sweep() {
 	entries, _ := os.ReadDir(rt.Root)
 	for _, e := range entries {
-		if name := e.Name(); strings.HasPrefix(name, ".") && checkID(name) == nil {
-			if i := strings.LastIndexByte(name, '.'); i > 0 && rt.remover(name[i+1:]) {
-				continue
-			}
-			os.RemoveAll(rt.Root + "/" + name)
+		rest, ok := strings.CutPrefix(e.Name(), trash)
+		if pid, _, _ := strings.Cut(rest, ":"); ok && !rt.remover(pid) {
+			os.RemoveAll(filepath.Join(rt.Root, e.Name()))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
@@ -79,15 +80,21 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 			return 0, err
 		}
 	}
+	if o.Detach {
+		_, err := x.start(process)
+		return 0, err
+	}
+	sigs := listen()
+	defer signal.Stop(sigs)
 	pid, err := x.start(process)
-	if err != nil || o.Detach {
+	if err != nil {
 		return 0, err
 	}
 	console := x.console
 	if o.ConsoleSocket != "" {
 		console = nil
 	}
-	return attend(pid, console), nil
+	return attend(pid, console, sigs), nil
 }
 
 func (x *execution) keep(f *os.File) *os.File {
@@ -197,9 +204,7 @@ func (x *execution) start(process *specs.Process) (int, error) {
 		return 0, err
 	}
 	defer plan.Close()
-	for _, w := range plan.Warnings {
-		x.rt.Warn(w)
-	}
+	x.warn(plan.Warnings)
 	if !x.alive() { // its process ID may be another's by now
 		return 0, errors.New("cannot exec in a stopped container")
 	}

@@ -23,7 +23,7 @@ func (c *Container) gateAddr() (*unix.SockaddrUnix, *os.File, error) {
 	return &unix.SockaddrUnix{Name: filepath.Join("/proc/self/fd", strconv.Itoa(int(d.Fd())), gateFile)}, d, nil
 }
 
-func (c *Container) listen() (*os.File, error) {
+func (c *Container) makeGate() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -44,36 +44,58 @@ func (c *Container) listen() (*os.File, error) {
 }
 
 // Start lets the waiting process of a created container execute the user's
-// program.
-func (c *Container) Start() error {
-	l, err := c.lock(true)
+// program. With the socket of a service manager (or "") it returns when the
+// container says that it is ready, sd_notify(3).
+func (c *Container) Start(notifySocket string) error {
+	n, err := c.start(notifySocket)
 	if err != nil {
 		return err
+	}
+	defer n.close()
+	if err := n.relay(c.PID, c.PID); err != nil {
+		c.rt.Warn(err.Error()) // it runs
+	}
+	return nil
+}
+
+func (c *Container) start(notifySocket string) (*notifier, error) {
+	l, err := c.lock(true)
+	if err != nil {
+		return nil, err
 	}
 	defer l.Close()
 	status, err := c.Status()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	switch status {
 	case Created:
 	case Stopped:
-		return errors.New("cannot start a container that has stopped")
+		return nil, errors.New("cannot start a container that has stopped")
 	case Creating:
-		return errors.New("cannot start a container that is being created")
+		return nil, errors.New("cannot start a container that is being created")
 	default:
-		return errors.New("cannot start an already running container")
+		return nil, errors.New("cannot start an already running container")
 	}
 	if err := c.startHooks(); err != nil {
 		c.end()
-		return err
+		return nil, err
+	}
+	n, err := c.listenNotify(notifySocket)
+	if err != nil {
+		return nil, err
 	}
 	if err := c.openGate(); err != nil {
-		return err
+		n.close()
+		return nil, err
 	}
 	os.Remove(c.file(programFile))
 	os.Remove(c.file(gateFile))
-	return c.poststart()
+	if err := c.poststart(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
 }
 
 // openGate connects, and waits for the execve, which ends the connection.

@@ -26,7 +26,10 @@ func (c *creation) hasEarlyHooks() bool {
 // earlyHooks runs those hooks: the first two kinds beside the container, the
 // third in its namespaces.
 func (c *creation) earlyHooks(pid int) error {
-	c.hooked = true
+	c.Hooked = true
+	if err := c.save(); err != nil {
+		return err
+	}
 	state := c.stateAs(Creating)
 	state.Pid = pid
 	h := c.spec.Hooks

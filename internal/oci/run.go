@@ -25,6 +25,11 @@ func (rt *Runtime) Run(o RunOptions) (int, error) {
 		return 0, err
 	}
 	defer c.close()
+	var sigs chan os.Signal
+	if !o.Detach {
+		sigs = listen()
+		defer signal.Stop(sigs)
+	}
 	if !o.Detach && !o.NoSubreaper {
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // orphans of the container's are reaped here
 	}
@@ -32,14 +37,19 @@ func (rt *Runtime) Run(o RunOptions) (int, error) {
 		c.undo()
 		return 0, err
 	}
+	defer c.notify.close()
 	if err := c.poststart(); err != nil {
 		c.destroyAfter(o)
 		return 0, err
 	}
 	if o.Detach {
+		if err := c.notify.relay(c.PID, c.PID); err != nil {
+			c.rt.Warn(err.Error())
+		}
 		return 0, nil
 	}
-	code := attend(c.PID, c.relayed())
+	go c.notify.relay(c.PID, 0) // the service's main process is this one
+	code := attend(c.PID, c.relayed(), sigs)
 	return code, c.destroyAfter(o)
 }
 
@@ -58,12 +68,17 @@ func (c *creation) relayed() *os.File {
 	return c.console
 }
 
-// attend serves a child in the foreground until it ends: signals, terminal and
-// orphans. It returns the exit code.
-func attend(pid int, console *os.File) int {
+// listen keeps the signals that come, to be handed on by attend. It begins
+// before the child does, whose first words may be answered with a signal.
+func listen() chan os.Signal {
 	sigs := make(chan os.Signal, 128)
 	signal.Notify(sigs)
-	defer signal.Stop(sigs)
+	return sigs
+}
+
+// attend serves a child in the foreground until it ends: signals, terminal and
+// orphans. It returns the exit code.
+func attend(pid int, console *os.File, sigs <-chan os.Signal) int {
 	done := func() {}
 	if console != nil {
 		done = relay(console)
@@ -71,7 +86,7 @@ func attend(pid int, console *os.File) int {
 	}
 	defer done()
 	if code, ended := reap(pid); ended {
-		return code // before signals were listened for
+		return code // its signal may have come among too many others
 	}
 	for s := range sigs {
 		switch s {

@@ -68,6 +68,8 @@ type Record struct {
 	PIDStart uint64 `json:"pidStart"`
 	// Ready says that create has come to its end.
 	Ready bool `json:"ready"`
+	// Hooked says that hooks have begun, so that poststop hooks are due.
+	Hooked bool `json:"hooked,omitempty"`
 	// Steps are the messages of the steps after the gate, the first of which
 	// has the index FirstStep in the plan; from ExecStep on they are of the
 	// execve.
@@ -102,6 +104,7 @@ const (
 	filterFile  = "filter"
 	programFile = "program"
 	gateFile    = "gate"
+	notifyFile  = "notify"
 )
 
 // checkID refuses what is not a name: it becomes a directory and a cgroup.
@@ -199,8 +202,29 @@ func (c *Container) Spec() (*specs.Spec, error) {
 }
 
 // lock takes the container's lock. With wait it waits for its holder; else a
-// lock that is held is an error.
+// lock that is held is an error. A lock that went away with its container, while
+// it was waited for, protects nothing: then the lock of a new one is taken.
 func (c *Container) lock(wait bool) (*os.File, error) {
+	for {
+		f, err := c.tryLock(wait)
+		if err != nil {
+			return nil, err
+		}
+		held, err := f.Stat()
+		if err == nil {
+			var named os.FileInfo
+			if named, err = os.Stat(c.file(lockFile)); err == nil && os.SameFile(held, named) {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+}
+
+func (c *Container) tryLock(wait bool) (*os.File, error) {
 	f, err := os.OpenFile(c.file(lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s", ErrNotExist, c.ID)

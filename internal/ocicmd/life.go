@@ -32,7 +32,7 @@ func createCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
 	f.StringVar(&o.PIDFDSocket, "pidfd-socket", "", "socket that gets a pidfd of the first process")
 	return func(args []string) (int, error) {
 		o.ID = args[0]
-		if err := keepFiles(&o.KeepFiles); err != nil {
+		if err := inherited(&o); err != nil {
 			return 1, err
 		}
 		return 0, a.rt.Create(o)
@@ -48,24 +48,41 @@ func runCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
 	f.BoolVar(&o.NoSubreaper, "no-subreaper", false, "do not adopt its orphans")
 	return func(args []string) (int, error) {
 		o.ID = args[0]
-		if err := keepFiles(&o.KeepFiles); err != nil {
+		if err := inherited(&o.CreateOptions); err != nil {
 			return 1, err
 		}
 		return a.rt.Run(o)
 	}
 }
 
-// keepFiles adds the descriptors of socket activation (sd_listen_fds(3)) to those
-// to be passed on, and makes sure that all are the caller's: a hole would be
-// filled with a file of this process.
-func keepFiles(n *int) error {
-	if *n < 0 {
-		return fmt.Errorf("--preserve-fds %d: must not be negative", *n)
+// inherited takes from the environment what the container shall have of it: the
+// descriptors of socket activation, which come before the others that are passed
+// on (sd_listen_fds(3)), and the socket of sd_notify(3).
+func inherited(o *oci.CreateOptions) error {
+	o.NotifySocket = os.Getenv("NOTIFY_SOCKET")
+	if err := keepFiles(o.KeepFiles); err != nil {
+		return err
 	}
-	if v, err := strconv.Atoi(os.Getenv("LISTEN_FDS")); err == nil && v > 0 {
-		*n += v
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	// They are for the process that is named. Engines say "1", the container's.
+	if pid := os.Getenv("LISTEN_PID"); err != nil || n <= 0 || pid != strconv.Itoa(os.Getpid()) && pid != "1" {
+		return nil
 	}
-	for fd := 3; fd < 3+*n; fd++ {
+	o.KeepFiles += n
+	o.Listen = []string{"LISTEN_FDS=" + strconv.Itoa(n), "LISTEN_PID=1"}
+	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+		o.Listen = append(o.Listen, "LISTEN_FDNAMES="+names)
+	}
+	return keepFiles(o.KeepFiles)
+}
+
+// keepFiles makes sure that n descriptors from 3 on are the caller's: a hole
+// would be filled with a file of this process.
+func keepFiles(n int) error {
+	if n < 0 {
+		return fmt.Errorf("--preserve-fds %d: must not be negative", n)
+	}
+	for fd := 3; fd < 3+n; fd++ {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC != 0 { // our own have it
 			return fmt.Errorf("--preserve-fds: descriptor %d is not open", fd)
@@ -86,7 +103,7 @@ func withContainer(a *app, do func(*oci.Container) error) func([]string) (int, e
 }
 
 func startCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
-	return withContainer(a, (*oci.Container).Start)
+	return withContainer(a, func(c *oci.Container) error { return c.Start(os.Getenv("NOTIFY_SOCKET")) })
 }
 
 func pauseCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
@@ -119,8 +136,12 @@ func killCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
 }
 
 func parseSignal(s string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 && n < 65 {
+	n, err := strconv.Atoi(s)
+	if err == nil && n >= 0 && n < 65 { // 0 only asks
 		return unix.Signal(n), nil
+	}
+	if err == nil {
+		return 0, fmt.Errorf("unknown signal %q", s)
 	}
 	sig, err := signal.ParseSignal(s)
 	if err != nil {
@@ -167,7 +188,7 @@ func (a *app) exec(o *oci.ExecOptions, f *pflag.FlagSet, args []string, user str
 	if o.ProcessFile == "" && len(o.Args) == 0 {
 		return 0, errors.New("no command given, and no --process")
 	}
-	if err := keepFiles(&o.KeepFiles); err != nil {
+	if err := keepFiles(o.KeepFiles); err != nil {
 		return 0, err
 	}
 	if f.Changed("no-new-privs") {
