@@ -56,33 +56,6 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-func TestSeekTail(t *testing.T) {
-	long := strings.Repeat("x", 70<<10) + "\n"
-	for _, tt := range []struct {
-		text string
-		n    int
-		want string
-	}{
-		{"a\nb\nc\n", 2, "b\nc\n"}, {"a\nb\nc\n", 0, ""}, {"a\nb\nc\n", 9, "a\nb\nc\n"}, {"", 3, ""},
-		{"a\nb\nc", 1, "c"}, {long + long + "z\n", 2, long + "z\n"}, {"\n\n\n", 2, "\n\n"},
-	} {
-		f, err := os.CreateTemp(t.TempDir(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.WriteString(tt.text)
-		if err := seekTail(f, tt.n); err != nil {
-			t.Fatal(err)
-		}
-		var got bytes.Buffer
-		got.ReadFrom(f)
-		f.Close()
-		if got.String() != tt.want {
-			t.Errorf("the last %d of %d bytes are %d bytes, want %d", tt.n, len(tt.text), got.Len(), len(tt.want))
-		}
-	}
-}
-
 func TestPsFilter(t *testing.T) {
 	c := &engine.Container{ID: "abc123", Name: "web", Image: "nginx:latest", Options: spec.Options{Labels: map[string]string{"a": "1", "b": ""}}}
 	s := engine.State{Status: engine.StatusExited, State: monitor.State{ExitCode: 3}}

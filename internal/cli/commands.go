@@ -2,6 +2,7 @@ package cli
 
 import (
 	"github.com/brig-run/brig/internal/annotation"
+	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/witness"
 )
 
@@ -12,7 +13,11 @@ func commands() []command {
 		{"create", groupRun, newCreate},
 		{"start", groupRun, newStart},
 		{"stop", groupRun, newStop},
+		{"restart", groupRun, newRestart},
 		{"kill", groupRun, newKill},
+		{"pause", groupRun, newPause},
+		{"unpause", groupRun, newUnpause},
+		{"rename", groupRun, newRename},
 		{"rm", groupRun, newRm},
 		{"ps", groupRun, newPs},
 		{"logs", groupRun, newLogs},
@@ -26,6 +31,8 @@ func commands() []command {
 		{"export", groupRun, newExport},
 		{"port", groupRun, newPort},
 		{"top", groupRun, newTop},
+		{"events", groupRun, newEvents},
+		{"container", groupRun, newContainer},
 		{"update", groupRun, newUpdate},
 		{"why", groupRun, newWhy},
 		{"watch", groupRun, newWatch},
@@ -58,5 +65,7 @@ func commands() []command {
 		{"hello", groupOther, newHello},
 		{witness.Command, groupOther, newWitness},
 		{annotation.Command, groupOther, newRecorder},
+		{monitor.RestartCommand, groupOther, newRestartByPolicy},
+		{monitor.CompressCommand, groupOther, newCompressLog},
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,9 +29,13 @@ func addCompletions(a *app, root *cobra.Command) {
 		switch c.Name() {
 		case "start":
 			c.ValidArgsFunction = a.completeContainers(engine.StatusCreated, engine.StatusExited)
-		case "stop", "kill", "exec", "attach", "top":
+		case "unpause":
+			c.ValidArgsFunction = a.completeContainers(engine.StatusPaused)
+		case "stop", "kill":
+			c.ValidArgsFunction = a.completeContainers(engine.StatusRunning, engine.StatusPaused, engine.StatusRestarting)
+		case "exec", "attach", "top", "pause":
 			c.ValidArgsFunction = a.completeContainers(engine.StatusRunning)
-		case "rm", "logs", "wait", "update", "diff", "commit", "export":
+		case "rm", "logs", "wait", "update", "restart", "rename", "stats", "diff", "commit", "export":
 			c.ValidArgsFunction = a.completeContainers()
 		case "run", "create", "push", "rmi", "tag", "save", "history":
 			c.ValidArgsFunction = a.completeImages
@@ -56,6 +61,7 @@ func addCompletions(a *app, root *cobra.Command) {
 		}
 		for flag, values := range map[string][]string{
 			"pull": {"missing", "always", "never"}, "cgroupns": {"private", "host"},
+			"restart": {"no", "on-failure", "always", "unless-stopped"}, "log-driver": {"json-file", "local", "journald", "none"},
 			"ipc": {"private", "host"}, "pid": {"host"}, "uts": {"host"},
 			"security-opt": {"no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined"},
 		} {
@@ -87,7 +93,7 @@ func (a *app) completeContainers(states ...string) cobra.CompletionFunc {
 			if err != nil {
 				continue
 			}
-			if len(states) == 0 || strings.Contains(strings.Join(states, " "), s.Status) {
+			if len(states) == 0 || slices.Contains(states, s.Status) {
 				names = append(names, c.Name+"\t"+c.Image)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +30,7 @@ type createFlags struct {
 	platform   spec.Platform
 	quiet      bool
 	autoRemove bool
+	noHealth   bool
 	attach     []string
 	registry   registryFlags
 
@@ -85,24 +87,46 @@ func (c *createFlags) add(cmd *cobra.Command) {
 	c.addNetwork(f)
 	c.addNamespaces(f)
 	c.addLimits(f)
+	c.addBlockIO(f)
 	c.addLifecycle(f)
+	c.addHealth(f)
+	c.addLog(f)
 	addLater(f)
+	addRefused(f)
 }
 
 // addLater refuses flags of Docker's that are still to come with a word on what
 // to do until then.
 func addLater(f *pflag.FlagSet) {
 	for _, l := range []struct{ name, short, fix string }{
-		{"restart", "", "restart policies come in a later version; let your init system start the container"},
-		{"health-cmd", "", "health checks come in a later version; use brig exec"},
 		{"userns", "", "user namespaces come in a later version"},
-		{"log-driver", "", "logs are in the json-file format; other drivers come in a later version"},
 	} {
 		f.VarP(&parsedValue{kind: "value", set: func(v string) error {
 			return fmt.Errorf("--%s is not supported yet: %s", l.name, l.fix)
 		}}, l.name, l.short, l.fix)
 		f.MarkHidden(l.name)
 	}
+}
+
+// addRefused refuses flags of Docker's that Brig will not have, or that mean
+// nothing here.
+func addRefused(f *pflag.FlagSet) {
+	for _, r := range []struct{ name, why string }{
+		{"gpus", "GPUs need their maker's hook; give the devices with --device, as --device /dev/dri"},
+		{"kernel-memory", "the kernel has no such limit any more; use --memory"},
+		{"runtime", "Brig is its own runtime"},
+		{"storage-opt", "the overlay driver has no options"},
+		{"isolation", "this is for Windows"},
+		{"volume-driver", "there are no plug-ins for volumes; mount the directory, then name it with -v"},
+	} {
+		f.VarP(&parsedValue{kind: "value", set: func(string) error {
+			return fmt.Errorf("--%s is not supported: %s", r.name, r.why)
+		}}, r.name, "", r.why)
+		f.MarkHidden(r.name)
+	}
+	// Nothing is ever checked against a notary.
+	f.Bool("disable-content-trust", true, "accepted for Docker's sake")
+	f.MarkHidden("disable-content-trust")
 }
 
 func (c *createFlags) addProcess(f *pflag.FlagSet) {
@@ -128,6 +152,8 @@ func (c *createFlags) addPrivileges(f *pflag.FlagSet) {
 		func(v string) (string, error) { return v, spec.ParseSecurityOpt(&o.Security, v, c.cwd) }, func(string) {})
 	f.StringVar(&c.policy, "policy", "", "hold the container to a policy file, as brig learn writes them")
 	f.BoolVar(&o.Privileged, "privileged", false, "give all capabilities and devices, and no seccomp filter")
+	parsed(f, "device-cgroup-rule", "", "rule", "let devices through that --device does not name: \"c 189:* rwm\"", spec.ParseDeviceRule,
+		func(v spec.DeviceRule) { o.DeviceCgroupRules = append(o.DeviceCgroupRules, v) })
 	parsed(f, "device", "", "path", "give a device of the host: HOST[:CONTAINER[:rwm]]", spec.ParseDevice, func(v spec.Device) { o.Devices = append(o.Devices, v) })
 }
 
@@ -213,12 +239,79 @@ func (c *createFlags) addLimits(f *pflag.FlagSet) {
 	parsed(f, "ulimit", "", "name=soft[:hard]", "limit of resources, as nofile=1024:2048", spec.ParseUlimit, func(v spec.Ulimit) { o.Ulimits = append(o.Ulimits, v) })
 	parsed(f, "oom-score-adj", "", "number", "preference of the out-of-memory killer, -1000 to 1000", spec.ParseOOMScoreAdj, func(v int) { o.OOMScoreAdj = v })
 	f.BoolVar(&o.OOMKillDisable, "oom-kill-disable", false, "do not kill when out of memory (cgroup v1)")
+	parsed(f, "memory-swappiness", "", "number", "how readily memory is swapped out, 0 to 100 (cgroup v1)", spec.ParseSwappiness, func(v *int64) { o.MemorySwappiness = v })
+	microseconds := func(name, help string, to *int64) {
+		parsed(f, name, "", "microseconds", help, func(v string) (int64, error) { return spec.ParseMicroseconds("--"+name, v) }, func(v int64) { *to = v })
+	}
+	microseconds("cpu-period", "period of --cpu-quota, 1000 to 1000000", &o.CPUPeriod)
+	microseconds("cpu-quota", "time on the CPUs in each period", &o.CPUQuota)
+	microseconds("cpu-rt-period", "period of --cpu-rt-runtime (cgroup v1)", &o.CPURTPeriod)
+	microseconds("cpu-rt-runtime", "real-time in each period (cgroup v1)", &o.CPURTRuntime)
+	parsed(f, "cgroup-parent", "", "path", "cgroup below which the container's lies", spec.ParseCgroupParent, func(v string) { o.CgroupParent = v })
+}
+
+func (c *createFlags) addBlockIO(f *pflag.FlagSet) {
+	o := &c.o
+	parsed(f, "blkio-weight", "", "weight", "weight of block I/O against other containers, 10 to 1000", spec.ParseBlkioWeight, func(v uint16) { o.BlkioWeight = v })
+	rate := func(name, help string, to *[]spec.DeviceRate) {
+		parsed(f, name, "", "path:rate", help, func(v string) (spec.DeviceRate, error) { return spec.ParseDeviceRate("--"+name, v) },
+			func(v spec.DeviceRate) { *to = append(*to, v) })
+	}
+	rate("blkio-weight-device", "weight for one device", &o.BlkioWeightDevice)
+	rate("device-read-bps", "limit of bytes a second read from a device, as /dev/sda:1mb", &o.DeviceReadBps)
+	rate("device-write-bps", "limit of bytes a second written to a device", &o.DeviceWriteBps)
+	rate("device-read-iops", "limit of reads a second from a device", &o.DeviceReadIOps)
+	rate("device-write-iops", "limit of writes a second to a device", &o.DeviceWriteIOps)
+}
+
+// addHealth adds the flags of the health check. What is not given is the
+// image's.
+func (c *createFlags) addHealth(f *pflag.FlagSet) {
+	health := func() *spec.Healthcheck {
+		if c.o.Health == nil {
+			c.o.Health = &spec.Healthcheck{}
+		}
+		return c.o.Health
+	}
+	f.VarP(&parsedValue{kind: "command", set: func(v string) error {
+		health().Test = []string{"CMD-SHELL", v}
+		if v == "" || v == "none" { // podman's
+			health().Test = []string{"NONE"}
+		}
+		return nil
+	}}, "health-cmd", "", "shell command that fails when the container does not do its work")
+	duration := func(name, help string, to func() *time.Duration) {
+		parsed(f, name, "", "duration", help, func(v string) (time.Duration, error) { return spec.ParseHealthDuration("--"+name, v) },
+			func(v time.Duration) { *to() = v })
+	}
+	duration("health-interval", "time between two looks (default 30s)", func() *time.Duration { return &health().Interval })
+	duration("health-timeout", "time that a look may take (default 30s)", func() *time.Duration { return &health().Timeout })
+	duration("health-start-period", "time at the start in which failures do not count", func() *time.Duration { return &health().StartPeriod })
+	duration("health-start-interval", "time between two looks in the start period (default 5s)", func() *time.Duration { return &health().StartInterval })
+	parsed(f, "health-retries", "", "number", "failures in a row that make it unhealthy (default 3)", spec.ParseHealthRetries, func(v int) { health().Retries = v })
+	f.BoolVar(&c.noHealth, "no-healthcheck", false, "do without the image's health check")
+}
+
+func (c *createFlags) addLog(f *pflag.FlagSet) {
+	l := &c.o.Log
+	parsed(f, "log-driver", "", "driver", "where output goes: json-file (default), local, journald or none", spec.ParseLogDriver, func(v spec.LogDriver) { l.Driver = v })
+	parsed(f, "log-opt", "", "name=value", "option of the driver: max-size=10m, max-file=3, compress=true, labels=, env=, tag=",
+		func(v string) (p pair, err error) {
+			p.key, p.value, err = spec.ParseLogOpt(v)
+			return p, err
+		}, func(p pair) {
+			if l.Options == nil {
+				l.Options = map[string]string{}
+			}
+			l.Options[p.key] = p.value
+		})
 }
 
 func (c *createFlags) addLifecycle(f *pflag.FlagSet) {
 	o := &c.o
 	f.StringVar(&c.name, "name", "", "name of the container")
 	f.BoolVar(&c.autoRemove, "rm", false, "remove the container when it ends")
+	parsed(f, "restart", "", "policy", "start it anew when it ends: no, on-failure[:N], always, unless-stopped", spec.ParseRestart, func(v spec.RestartPolicy) { o.Restart = v })
 	f.StringVar(&c.cidFile, "cidfile", "", "write the container's ID to a file, which must not exist yet")
 	f.StringArrayVarP(&c.labels, "label", "l", nil, "set a label: KEY=VALUE")
 	f.StringArrayVar(&c.labelFiles, "label-file", nil, "read labels from a file, one a line")
@@ -263,6 +356,12 @@ func (c *createFlags) options(cmd *cobra.Command, args []string) (engine.CreateO
 	}
 	if !slices.Contains([]string{"missing", "always", "never"}, c.pull) {
 		return engine.CreateOptions{}, fmt.Errorf("--pull %q: use missing, always or never", c.pull)
+	}
+	if c.noHealth {
+		if c.o.Health != nil {
+			return engine.CreateOptions{}, errors.New("--no-healthcheck conflicts with --health-* options; drop one of them")
+		}
+		c.o.Health = &spec.Healthcheck{Test: []string{"NONE"}}
 	}
 	o := engine.CreateOptions{Image: args[0], Name: c.name, Options: c.o, AutoRemove: c.autoRemove}
 	if c.platform.Arch != "" || c.platform.OS != "" {

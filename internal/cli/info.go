@@ -63,6 +63,7 @@ func printInfo(w io.Writer, i *engine.Info) error {
 	fmt.Fprintln(w, "Server: none (Brig has no daemon)")
 	line("Containers", "%d", i.Containers)
 	line(" Running", "%d", i.ContainersRunning)
+	line(" Paused", "%d", i.ContainersPaused)
 	line(" Stopped", "%d", i.ContainersStopped)
 	line("Images", "%d", i.Images)
 	line("Version", "%s", i.ServerVersion)

@@ -152,39 +152,3 @@ func newTop(a *app) *cobra.Command {
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
-
-// immutable is the seed's rule of capabilities and Docker's of the rest.
-const immutable = "You cannot modify the capabilities of an already running container"
-
-func newUpdate(a *app) *cobra.Command {
-	var add, drop, security []string
-	var privileged bool
-	cmd := &cobra.Command{
-		Use:   "update [flags] CONTAINER [CONTAINER...]",
-		Short: "Says why a container's privileges cannot be changed",
-		Long: `Privileges are fixed when a container is created: no flag changes them later.
-Changing limits of resources follows in a later version.`,
-		Example: `  brig update --cap-add NET_ADMIN web   # refused: make a new container`,
-		Args:    minArgs(1),
-	}
-	f := cmd.Flags()
-	f.StringArrayVar(&add, "cap-add", nil, "refused")
-	f.StringArrayVar(&drop, "cap-drop", nil, "refused")
-	f.StringArrayVar(&security, "security-opt", nil, "refused")
-	f.BoolVar(&privileged, "privileged", false, "refused")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		for _, n := range args {
-			if _, err := a.container(n); err != nil {
-				return err
-			}
-		}
-		switch {
-		case len(add)+len(drop) > 0 || privileged:
-			return fmt.Errorf("%s; create another one: brig run with --cap-add and --cap-drop", immutable)
-		case len(security) > 0:
-			return errors.New("the seccomp profile of an already running container cannot be modified; create another one: brig run --security-opt seccomp=FILE")
-		}
-		return errors.New("you must provide one or more flags when using this command; this version changes no resources yet")
-	}
-	return cmd
-}

@@ -1,18 +1,19 @@
 package cli
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/logs"
 )
 
 func newLogs(a *app) *cobra.Command {
@@ -46,6 +47,7 @@ func newLogs(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVarP(&l.follow, "follow", "f", false, "go on until the container ends")
 	f.BoolVarP(&l.times, "timestamps", "t", false, "print the time of each line")
+	f.BoolVar(&l.details, "details", false, "print the labels and variables that --log-opt labels and env keep with each line")
 	f.StringVarP(&tail, "tail", "n", "all", "print the last lines only")
 	f.StringVar(&since, "since", "", "from a time (2026-01-02T15:04:05Z) or a while ago (10m)")
 	f.StringVar(&until, "until", "", "up to a time or a while ago")
@@ -84,82 +86,30 @@ func parseTime(flag, v string) (time.Time, error) {
 
 // logPrinter prints one container's log.
 type logPrinter struct {
-	a             *app
-	follow, times bool
-	tail          int // lines; -1 for all
-	since, until  time.Time
-}
-
-// logLine is one line of the json-file format.
-type logLine struct {
-	Log    string    `json:"log"`
-	Stream string    `json:"stream"`
-	Time   time.Time `json:"time"`
+	a                      *app
+	follow, times, details bool
+	tail                   int // lines; -1 for all
+	since, until           time.Time
 }
 
 func (l *logPrinter) print(c *engine.Container) error {
-	var w *engine.LogWatch
+	path := c.LogPath()
+	if path == "" {
+		return fmt.Errorf("container %s keeps no log: it was made with --log-driver none", c.Name)
+	}
+	o := logs.Options{Tail: l.tail, Since: l.since, Until: l.until}
 	if l.follow {
-		var err error
-		if w, err = c.WatchLog(); err != nil {
+		w, err := c.WatchLog(l.until)
+		if err != nil {
 			return err
 		}
 		defer w.Close()
+		o.More = w.Wait
 	}
-	f, err := os.Open(c.LogPath())
-	for errors.Is(err, os.ErrNotExist) { // nothing written yet
-		if w == nil || !w.Wait() {
-			return nil
-		}
-		f, err = os.Open(c.LogPath())
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if l.tail >= 0 {
-		if err := seekTail(f, l.tail); err != nil {
-			return fmt.Errorf("read the log: %w", err)
-		}
-	}
-	return l.lines(f, w)
+	return logs.Read(path, o, l.record)
 }
 
-// lines prints from the current place on; with w it waits for more.
-func (l *logPrinter) lines(f *os.File, w *engine.LogWatch) error {
-	r := bufio.NewReaderSize(f, 64<<10)
-	var begun []byte // a logLine that is not written to its end yet
-	for {
-		b, err := r.ReadBytes('\n')
-		begun = append(begun, b...)
-		if errors.Is(err, io.EOF) {
-			if w == nil || !w.Wait() {
-				return nil
-			}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read the log: %w", err)
-		}
-		if done := l.line(begun); done {
-			return nil
-		}
-		begun = begun[:0]
-	}
-}
-
-// line prints one logLine, unless it is outside of the times asked for.
-func (l *logPrinter) line(b []byte) (done bool) {
-	var r logLine
-	if json.Unmarshal(b, &r) != nil {
-		return false // torn by a full disk
-	}
-	if !l.until.IsZero() && r.Time.After(l.until) {
-		return true
-	}
-	if r.Time.Before(l.since) {
-		return false
-	}
+func (l *logPrinter) record(r *logs.Record) {
 	out := l.a.out
 	if r.Stream == "stderr" {
 		out = l.a.err
@@ -167,34 +117,12 @@ func (l *logPrinter) line(b []byte) (done bool) {
 	if l.times {
 		fmt.Fprint(out, r.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), " ")
 	}
+	if l.details {
+		var pairs []string
+		for _, k := range slices.Sorted(maps.Keys(r.Attrs)) {
+			pairs = append(pairs, url.QueryEscape(k)+"="+url.QueryEscape(r.Attrs[k]))
+		}
+		fmt.Fprint(out, strings.Join(pairs, ","), " ")
+	}
 	io.WriteString(out, r.Log)
-	return false
-}
-
-// seekTail places f before its last n lines, reading it from its end.
-func seekTail(f *os.File, n int) error {
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil || n == 0 {
-		return err
-	}
-	buf := make([]byte, 64<<10)
-	seen := 0
-	for pos := end; pos > 0; {
-		size := min(pos, int64(len(buf)))
-		pos -= size
-		if _, err := f.ReadAt(buf[:size], pos); err != nil {
-			return err
-		}
-		for i := size - 1; i >= 0; i-- {
-			if buf[i] != '\n' || pos+i == end-1 {
-				continue
-			}
-			if seen++; seen == n {
-				_, err := f.Seek(pos+i+1, io.SeekStart)
-				return err
-			}
-		}
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return err
 }

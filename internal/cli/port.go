@@ -90,7 +90,7 @@ func hostAddresses(p network.Port) []string {
 // that are only exposed.
 func portsText(c *engine.Container, s engine.State) string {
 	exposed := c.ExposedPorts()
-	if s.Status != engine.StatusRunning || len(exposed) == 0 {
+	if !s.Up() || len(exposed) == 0 {
 		return ""
 	}
 	ports, err := c.HostPorts()

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/brig-run/brig/internal/engine"
+	"github.com/brig-run/brig/internal/monitor"
 )
 
 // psRow is one container in the list, with Docker's field names.
@@ -100,7 +101,7 @@ func (a *app) ps(o psOptions) error {
 		if o.last >= 0 && len(rows) >= o.last {
 			break
 		}
-		if !all && s.Status != engine.StatusRunning || !match(c, s) {
+		if !all && !s.Up() && s.Status != engine.StatusRestarting || !match(c, s) {
 			continue
 		}
 		rows = append(rows, makeRow(c, s, o.noTrunc))
@@ -117,7 +118,7 @@ func (a *app) ps(o psOptions) error {
 func makeRow(c *engine.Container, s engine.State, full bool) psRow {
 	r := psRow{
 		c: c, ID: c.ID, Image: c.Image, Names: c.Name, Networks: networksText(c), Ports: portsText(c, s), State: s.Status,
-		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: ago(c.Created), Status: statusText(s),
+		CreatedAt: c.Created.Local().Format("2006-01-02 15:04:05 -0700 MST"), RunningFor: ago(c.Created), Status: statusText(s, c.ReadHealth()),
 	}
 	command := commandText(c.Command())
 	r.Command = strconv.Quote(command)
@@ -149,11 +150,22 @@ func commandText(words []string) string {
 	return strings.Join(words, " ")
 }
 
-// statusText is the status in Docker's words.
-func statusText(s engine.State) string {
+// statusText is the status in Docker's words; health is nil if there is none.
+func statusText(s engine.State, health *engine.Health) string {
+	up := func() string { return "Up " + units.HumanDuration(time.Since(s.StartedAt)) }
 	switch s.Status {
 	case engine.StatusRunning:
-		return "Up " + units.HumanDuration(time.Since(s.StartedAt))
+		switch {
+		case health == nil:
+			return up()
+		case health.Status == monitor.HealthStarting:
+			return up() + " (health: starting)"
+		}
+		return up() + " (" + health.Status + ")"
+	case engine.StatusPaused:
+		return up() + " (Paused)"
+	case engine.StatusRestarting:
+		return fmt.Sprintf("Restarting (%d) %s", s.ExitCode, ago(s.FinishedAt))
 	case engine.StatusExited:
 		return fmt.Sprintf("Exited (%d) %s", s.ExitCode, ago(s.FinishedAt))
 	}
@@ -170,16 +182,19 @@ func psFilter(filters []string) (func(*engine.Container, engine.State) bool, err
 			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
 		}
 		switch k {
-		case "id", "name", "label", "ancestor", "status":
+		case "id", "name", "label", "ancestor", "status", "health":
 		case "exited":
 			if _, err := strconv.Atoi(v); err != nil {
 				return nil, fmt.Errorf("--filter %q: an exit code is a number", f)
 			}
 		default:
-			return nil, fmt.Errorf("--filter %q: unknown key; use id, name, label, ancestor, status or exited", f)
+			return nil, fmt.Errorf("--filter %q: unknown key; use id, name, label, ancestor, status, health or exited", f)
 		}
-		if k == "status" && !slices.Contains([]string{engine.StatusCreated, engine.StatusRunning, engine.StatusExited}, v) {
-			return nil, fmt.Errorf("--filter %q: use created, running or exited", f)
+		if k == "status" && !slices.Contains([]string{"created", "restarting", "running", "removing", "paused", "exited", "dead"}, v) {
+			return nil, fmt.Errorf("--filter %q: use created, restarting, running, removing, paused, exited or dead", f)
+		}
+		if k == "health" && !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, v) {
+			return nil, fmt.Errorf("--filter %q: use starting, healthy, unhealthy or none", f)
 		}
 		byKey[k] = append(byKey[k], v)
 	}
@@ -212,6 +227,12 @@ func psMatch(c *engine.Container, s engine.State, key, v string) bool {
 			strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
 	case "status":
 		return s.Status == v
+	case "health":
+		h := c.ReadHealth()
+		if h == nil || !s.Up() {
+			return v == "none"
+		}
+		return h.Status == v
 	}
 	n, _ := strconv.Atoi(v)
 	return s.Status == engine.StatusExited && s.ExitCode == n

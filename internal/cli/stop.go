@@ -24,19 +24,11 @@ says otherwise, and SIGKILL if it still runs after a time.`,
   brig stop -t 2 $(brig ps -q)`,
 		Args: minArgs(1),
 	}
-	cmd.Flags().IntVarP(&seconds, "timeout", "t", 0, "seconds to wait before SIGKILL; -1 waits for ever (default: the container's, else 10)")
-	cmd.Flags().IntVar(&seconds, "time", 0, "the same as --timeout")
-	cmd.Flags().MarkHidden("time")
-	cmd.Flags().StringVarP(&sig, "signal", "s", "", "signal to send instead")
+	addStopFlags(cmd, &seconds, &sig)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var limit *int
-		if cmd.Flags().Changed("timeout") || cmd.Flags().Changed("time") {
-			limit = &seconds
-		}
-		if sig != "" {
-			if _, err := spec.ParseSignal("--signal", sig); err != nil {
-				return err
-			}
+		limit, err := stopLimit(cmd, &seconds, sig)
+		if err != nil {
+			return err
 		}
 		return a.together(args, func(c *engine.Container) error { return c.Stop(limit, sig) })
 	}
@@ -120,37 +112,4 @@ func (a *app) existing(names []string) []string {
 		found = append(found, n)
 	}
 	return found
-}
-
-func newWait(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "wait CONTAINER [CONTAINER...]",
-		Short:   "Wait until containers stop, and print their exit codes",
-		Example: `  brig wait job`,
-		Args:    minArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			failed := false
-			for _, n := range args {
-				code, err := a.waitFor(n)
-				if err != nil {
-					failed = true
-					fmt.Fprintf(a.err, "brig: %s\n", err)
-					continue
-				}
-				fmt.Fprintln(a.out, code)
-			}
-			if failed {
-				return &exitError{code: 1}
-			}
-			return nil
-		},
-	}
-}
-
-func (a *app) waitFor(name string) (int, error) {
-	c, err := a.container(name)
-	if err != nil {
-		return 0, err
-	}
-	return c.Wait()
 }

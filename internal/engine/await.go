@@ -62,12 +62,13 @@ type lockResult struct {
 	err  error
 }
 
-// untilRunning waits for a record that says that the container runs, or for
-// the event done.
+// untilRunning waits for a record that says that the container runs, or is
+// about to, or for the event done.
 func (c *Container) untilRunning(watch, done int) bool {
 	var buf [4096]byte
 	for {
-		if s, err := c.readState(); err == nil && s != nil && s.Running && alive(s) {
+		s, err := c.readState()
+		if err == nil && s != nil && (s.Running && alive(s) || s.Restarting && !c.stopped()) {
 			return true
 		}
 		fds := []unix.PollFd{{Fd: int32(watch), Events: unix.POLLIN}, {Fd: int32(done), Events: unix.POLLIN}}

@@ -37,6 +37,10 @@ type Container struct {
 	Platform string `json:"platform,omitempty"`
 	Policy   string `json:"policy,omitempty"`  // the file that its confinement is of
 	Explain  bool   `json:"explain,omitempty"` // a witness records what it is denied
+	// Health is the health check, the image's and the user's together; nil if
+	// there is none. Shell is the image's SHELL, for it.
+	Health *spec.Healthcheck `json:"health,omitempty"`
+	Shell  []string          `json:"shell,omitempty"`
 
 	engine  *Engine
 	observe func(cgroup string) error // see CreateOptions
@@ -50,14 +54,23 @@ const (
 	StatusCreated = "created"
 	StatusRunning = "running"
 	StatusExited  = "exited"
+	// StatusPaused is a running container whose processes stand still.
+	StatusPaused = "paused"
+	// StatusRestarting is an ended container that its monitor will start anew.
+	StatusRestarting = "restarting"
 )
 
 func (c *Container) dir() string { return c.engine.path("containers", c.ID) }
 
 func (c *Container) file(name string) string { return filepath.Join(c.dir(), name) }
 
-// LogPath is the file of the json-file log.
-func (c *Container) LogPath() string { return c.file(c.ID + "-json.log") }
+// LogPath is the file of the json-file log, "" if there is none.
+func (c *Container) LogPath() string {
+	if c.Options.Log.Name() == spec.LogNone {
+		return ""
+	}
+	return c.file(c.ID + "-json.log")
+}
 
 // Dir is the container's directory.
 func (c *Container) Dir() string { return c.dir() }
@@ -376,11 +389,7 @@ func (e *Engine) emptyTrash() {
 // two commands only one can have it. A link to a container that is gone is
 // taken over.
 func (c *Container) takeName() error {
-	link := c.nameLink()
-	err := os.Symlink(c.ID, link)
-	if err == nil {
-		return nil
-	}
+	err := os.Symlink(c.ID, c.nameLink())
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
@@ -389,8 +398,14 @@ func (c *Container) takeName() error {
 		return err
 	}
 	defer l.Close()
+	return c.takeNameLocked()
+}
+
+// takeNameLocked is takeName for whoever has the lock of names.
+func (c *Container) takeNameLocked() error {
+	link := c.nameLink()
 	owner, err := os.Readlink(link)
-	if err == nil && !c.engine.nameIsStale(owner) {
+	if err == nil && !c.engine.nameIsStale(c.Name, owner) {
 		return usage("the container name \"/%s\" is already in use by container %q: remove or rename that container to be able to reuse that name, or choose another", c.Name, owner)
 	}
 	if err == nil {
@@ -399,9 +414,9 @@ func (c *Container) takeName() error {
 	return os.Symlink(c.ID, link)
 }
 
-// nameIsStale says whether the container that holds a name is gone, or was
-// abandoned by a killed command.
-func (e *Engine) nameIsStale(id string) bool {
+// nameIsStale says whether the container that holds a name is gone, was
+// abandoned by a killed command, or has another name by now.
+func (e *Engine) nameIsStale(name, id string) bool {
 	owner := &Container{ID: id, engine: e}
 	if _, err := os.Stat(owner.dir()); err != nil {
 		return true
@@ -415,7 +430,7 @@ func (e *Engine) nameIsStale(id string) bool {
 		l.Close()
 		return true
 	}
-	return loaded.abandoned()
+	return loaded.Name != name || loaded.abandoned()
 }
 
 // Labels are the container's labels: the image's, and the user's over them.

@@ -76,6 +76,10 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	if err := c.planVolumes(); err != nil {
 		return nil, nil, err
 	}
+	c.Health = spec.MergeHealth((*spec.Healthcheck)(o.Resolved.Healthcheck), o.Options.Health)
+	if c.Health != nil {
+		c.Shell = o.Resolved.Shell
+	}
 	profile, err := c.check(o.Profile)
 	if err != nil {
 		return nil, nil, err
@@ -91,6 +95,9 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 	}
 	if err == nil {
 		err = c.write(profile)
+	}
+	if err == nil {
+		c.Event("create")
 	}
 	if err != nil {
 		c.doomed = true
@@ -134,6 +141,20 @@ func (c *Container) check(profile []byte) ([]byte, error) {
 		return nil, err
 	}
 	if err := c.checkNetworks(); err != nil {
+		return nil, err
+	}
+	if err := spec.CheckBlockIO(&c.Options); err != nil {
+		return nil, err
+	}
+	if c.AutoRemove && c.Options.Restart.Name != spec.RestartNo {
+		return nil, usage("conflicting options: --restart and --rm; drop one of them")
+	}
+	if c.Health != nil {
+		if _, err := c.Health.Command(c.Shell); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := c.logTarget(); err != nil {
 		return nil, err
 	}
 	return readProfile(c.Options.Security.Seccomp, profile)

@@ -9,11 +9,14 @@
 //
 // On disk, below the root (/var/lib/brig):
 //
-//	containers/ID/config.json  what the user asked for; written once
+//	containers/ID/config.json  what the user asked for; rename and update alone change it
 //	containers/ID/state.json   what happened; written by the monitor
+//	containers/ID/health.json  what the health check found; written by the monitor
+//	containers/ID/stopped      somebody stopped it: no policy starts it anew
 //	containers/ID/lock         held by whoever starts or runs the container
 //	containers/ID/...          log, upper layer, /etc files, monitor's socket
 //	names/NAME -> ID           a name is taken by making the link
+//	events/                    what happened, package events
 //	trash/                     renamed here, then deleted
 //	images/, layers/, networks/, volumes/  packages image, snapshot, network, volume
 package engine

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
@@ -21,7 +22,7 @@ func (c *Container) Exec(o *spec.ExecOptions, streams [3]*os.File, size ConsoleS
 		return nil, nil, err
 	}
 	if s.Status != StatusRunning {
-		return nil, nil, usage("container %s is not running", c.ID)
+		return nil, nil, c.notRunning(&s)
 	}
 	x := &execer{c: c, s: &s, size: size}
 	defer x.close()
@@ -46,38 +47,23 @@ func (x *execer) close() {
 	}
 }
 
-func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, *os.File, error) {
+// root opens the container's root.
+func (x *execer) root() (*os.File, error) {
 	root, err := os.Open(fmt.Sprintf("/proc/%d/root", x.s.PID))
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the container's root: %w", err)
+		return nil, fmt.Errorf("open the container's root: %w", err)
 	}
-	x.keep(root)
-	in, err := x.c.specInput(root)
+	return x.keep(root), nil
+}
+
+func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, *os.File, error) {
+	root, err := x.root()
 	if err != nil {
 		return nil, nil, err
 	}
-	process, err := spec.BuildExec(in, o)
+	cfg, err := x.config(root, o)
 	if err != nil {
 		return nil, nil, err
-	}
-	// What the container was started with: its namespaces and its filter.
-	built, err := spec.Build(in)
-	if err != nil {
-		return nil, nil, err
-	}
-	filter, _, err := x.c.filter(built)
-	if err != nil {
-		return nil, nil, err
-	}
-	if o.Privileged {
-		filter = nil // as Docker: a privileged exec is not confined
-	}
-	group, err := cgroup.New(x.c.cgroupPath())
-	if err != nil {
-		return nil, nil, err
-	}
-	if userns.Inside() {
-		group.KeepMade()
 	}
 	var master *os.File
 	if o.TTY {
@@ -92,22 +78,66 @@ func (x *execer) run(o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client,
 		}
 		streams = [3]*os.File{slave, slave, slave}
 	}
-	m, err := x.start(runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout, OwnStreams: ownStreams(streams)}, streams)
+	cfg.OwnStreams = ownStreams(streams)
+	m, err := x.start(cfg, o, streams)
 	if err != nil && master != nil {
 		master.Close()
 	}
 	return m, master, err
 }
 
-func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Client, error) {
+// config gathers what the plan of a further process needs.
+func (x *execer) config(root *os.File, o *spec.ExecOptions) (cfg runtime.ExecConfig, err error) {
+	in, err := x.c.specInput(root)
+	if err != nil {
+		return cfg, err
+	}
+	process, err := spec.BuildExec(in, o)
+	if err != nil {
+		return cfg, err
+	}
+	// What the container was started with: its namespaces and its filter.
+	built, err := spec.Build(in)
+	if err != nil {
+		return cfg, err
+	}
+	filter, _, err := x.c.filter(built)
+	if err != nil {
+		return cfg, err
+	}
+	if o.Privileged {
+		filter = nil // as Docker: a privileged exec is not confined
+	}
+	group, err := cgroup.New(x.c.cgroupPath())
+	if err != nil {
+		return cfg, err
+	}
+	if userns.Inside() {
+		group.KeepMade()
+	}
+	return runtime.ExecConfig{Process: process, PID: x.s.PID, Namespaces: built.Spec.Linux.Namespaces, Filter: filter, Cgroups: group.Layout}, nil
+}
+
+// plan plans the process, and makes sure that the container is still the one
+// that is meant.
+func (x *execer) plan(cfg runtime.ExecConfig) (*runtime.Plan, error) {
 	plan, err := runtime.NewExec(cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer plan.Close()
-	if !alive(&x.s.State) {
-		return nil, usage("container %s is not running", x.c.ID) // it ended, and its process ID may be another's
+	if !alive(&x.s.State) { // it ended, and its process ID may be another's
+		plan.Close()
+		return nil, usage("container %s is not running", x.c.ID)
 	}
+	return plan, nil
+}
+
+func (x *execer) start(cfg runtime.ExecConfig, o *spec.ExecOptions, streams [3]*os.File) (*monitor.Client, error) {
+	plan, err := x.plan(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer plan.Close()
 	program, err := programFile(plan.Program)
 	if err != nil {
 		return nil, err
@@ -117,7 +147,8 @@ func (x *execer) start(cfg runtime.ExecConfig, streams [3]*os.File) (*monitor.Cl
 	if err != nil {
 		return nil, fmt.Errorf("container %s has lost its monitor; stop it and start it again: %w", x.c.Name, err)
 	}
-	msg := &monitor.Exec{Size: len(plan.Program), HasPIDNS: plan.PIDNS != nil, Forks: plan.Forks}
+	msg := &monitor.Exec{Size: len(plan.Program), HasPIDNS: plan.PIDNS != nil, Forks: plan.Forks, ID: newID(), Command: strings.Join(o.Args, " ")}
+	msg.Command = msg.Command[:min(len(msg.Command), 256)]
 	files := monitor.Files{Program: program, PIDNS: plan.PIDNS, Streams: streams[:]}
 	for _, f := range plan.Files {
 		msg.Regs = append(msg.Regs, f.Reg)

@@ -17,6 +17,7 @@ import (
 type Info struct {
 	Containers            int
 	ContainersRunning     int
+	ContainersPaused      int
 	ContainersStopped     int
 	Images                int
 	Networks              int // that users have made
@@ -58,9 +59,12 @@ func (e *Engine) Info() (*Info, error) {
 			continue
 		}
 		i.Containers++
-		if s.Status == StatusRunning {
+		switch {
+		case s.Status == StatusPaused:
+			i.ContainersPaused++
+		case s.Up() || s.Status == StatusRestarting:
 			i.ContainersRunning++
-		} else {
+		default:
 			i.ContainersStopped++
 		}
 	}

@@ -31,12 +31,16 @@ type Inspection struct {
 	HostsPath       string
 	LogPath         string
 	Name            string
+	RestartCount    int
 	Driver          string
 	Platform        string
 	HostConfig      InspectionHost
 	Mounts          []InspectionMount
 	Config          InspectionConfig
 	NetworkSettings InspectionNetwork
+	// SizeRw and SizeRootFs are bytes, filled in on demand.
+	SizeRw     *int64 `json:",omitempty"`
+	SizeRootFs *int64 `json:",omitempty"`
 	// Brig holds what Docker has no place for.
 	Brig InspectionBrig
 }
@@ -54,13 +58,21 @@ type InspectionState struct {
 	Error      string
 	StartedAt  time.Time
 	FinishedAt time.Time
+	Health     *Health `json:",omitempty"`
 }
 
 // InspectionHost is what the user asked of the host.
 type InspectionHost struct {
-	Binds             []string
-	ContainerIDFile   string
-	LogConfig         struct{ Type string }
+	Binds           []string
+	ContainerIDFile string
+	LogConfig       struct {
+		Type   string
+		Config map[string]string
+	}
+	RestartPolicy struct {
+		Name              string
+		MaximumRetryCount int
+	}
 	NetworkMode       string
 	PortBindings      map[string][]InspectionPort
 	PublishAllPorts   bool
@@ -98,6 +110,24 @@ type InspectionHost struct {
 	Ulimits           []spec.Ulimit
 	Devices           []spec.Device
 	Annotations       map[string]string `json:",omitempty"`
+
+	CgroupParent         string
+	BlkioWeight          uint16
+	BlkioDeviceReadBps   []InspectionRate
+	BlkioDeviceWriteBps  []InspectionRate
+	BlkioDeviceReadIOps  []InspectionRate
+	BlkioDeviceWriteIOps []InspectionRate
+	CpuPeriod            int64
+	CpuQuota             int64
+	CpuRealtimePeriod    int64
+	CpuRealtimeRuntime   int64
+	MemorySwappiness     *int64
+}
+
+// InspectionRate limits one block device.
+type InspectionRate struct {
+	Path string
+	Rate uint64
 }
 
 // InspectionConfig is the process to run.
@@ -116,7 +146,8 @@ type InspectionConfig struct {
 	Entrypoint   []string
 	Labels       map[string]string
 	StopSignal   string
-	StopTimeout  *int `json:",omitempty"`
+	StopTimeout  *int              `json:",omitempty"`
+	Healthcheck  *spec.Healthcheck `json:",omitempty"`
 }
 
 // InspectionMount is one mount.
@@ -149,7 +180,8 @@ func (c *Container) Inspect() (*Inspection, error) {
 		ID: c.ID, Created: c.Created, Image: c.ImageID, Name: "/" + c.Name, Driver: "overlay", Platform: "linux",
 		ResolvConfPath: c.file("resolv.conf"), HostnamePath: c.file("hostname"), HostsPath: c.file("hosts"), LogPath: c.LogPath(),
 		State: InspectionState{
-			Status: s.Status, Running: s.Status == StatusRunning, OOMKilled: s.OOMKilled, ExitCode: s.ExitCode, Error: s.Error,
+			Status: s.Status, Running: s.Up() || s.Status == StatusRestarting, Paused: s.Status == StatusPaused,
+			Restarting: s.Status == StatusRestarting, Health: c.ReadHealth(), OOMKilled: s.OOMKilled, ExitCode: s.ExitCode, Error: s.Error,
 			StartedAt: s.StartedAt, FinishedAt: s.FinishedAt,
 		},
 		HostConfig: c.inspectHost(), Mounts: c.inspectMounts(), Config: c.inspectConfig(),
@@ -162,8 +194,12 @@ func (c *Container) Inspect() (*Inspection, error) {
 		i.Path, i.Args = command[0], command[1:]
 	}
 	i.Brig, err = c.inspectBrig()
+	i.RestartCount = s.RestartCount
+	if s.Up() {
+		i.State.Pid = s.PID
+	}
 	if i.State.Running {
-		i.State.Pid, i.Brig.Monitor = s.PID, s.Monitor
+		i.Brig.Monitor = s.Monitor
 	}
 	return i, err
 }
@@ -196,9 +232,26 @@ func (c *Container) inspectHost() InspectionHost {
 		ReadonlyRootfs: o.ReadOnly, UTSMode: string(o.UTS), ShmSize: o.ShmSize, Sysctls: o.Sysctls, Init: o.Init, CpuShares: o.CPUShares,
 		Memory: o.Memory, NanoCpus: o.NanoCPUs, CpusetCpus: o.CPUSetCPUs, CpusetMems: o.CPUSetMems, MemoryReservation: o.MemoryReservation,
 		MemorySwap: o.MemorySwap, OomKillDisable: o.OOMKillDisable, PidsLimit: o.PidsLimit, Ulimits: o.Ulimits, Devices: o.Devices,
-		Annotations: o.Annotations,
+		Annotations: o.Annotations, CgroupParent: o.CgroupParent, BlkioWeight: o.BlkioWeight, CpuPeriod: o.CPUPeriod, CpuQuota: o.CPUQuota,
+		CpuRealtimePeriod: o.CPURTPeriod, CpuRealtimeRuntime: o.CPURTRuntime, MemorySwappiness: o.MemorySwappiness,
 	}
-	h.LogConfig.Type = "json-file"
+	h.LogConfig.Type, h.LogConfig.Config = string(o.Log.Name()), o.Log.Options
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	h.RestartPolicy.Name, h.RestartPolicy.MaximumRetryCount = string(o.Restart.Name), o.Restart.MaxRetries
+	if o.Restart.Name == spec.RestartNo {
+		h.RestartPolicy.Name = "no"
+	}
+	for to, from := range map[*[]InspectionRate][]spec.DeviceRate{
+		&h.BlkioDeviceReadBps: o.DeviceReadBps, &h.BlkioDeviceWriteBps: o.DeviceWriteBps,
+		&h.BlkioDeviceReadIOps: o.DeviceReadIOps, &h.BlkioDeviceWriteIOps: o.DeviceWriteIOps,
+	} {
+		*to = []InspectionRate{}
+		for _, d := range from {
+			*to = append(*to, InspectionRate{d.Path, d.Rate})
+		}
+	}
 	if h.ShmSize == 0 {
 		h.ShmSize = 64 << 20
 	}
@@ -265,7 +318,7 @@ func (c *Container) inspectConfig() InspectionConfig {
 	k := InspectionConfig{
 		Hostname: o.Hostname, Domainname: o.Domainname, User: o.User, Tty: o.TTY, OpenStdin: o.OpenStdin, Image: c.Image,
 		Env: append(slices.Clone(img.Env), o.Env...), Cmd: img.Cmd, Entrypoint: img.Entrypoint, WorkingDir: o.Workdir,
-		Labels: c.Labels(), StopSignal: c.StopSignal(), StopTimeout: o.StopTimeout,
+		Labels: c.Labels(), StopSignal: c.StopSignal(), StopTimeout: o.StopTimeout, Healthcheck: c.Health,
 	}
 	for _, m := range o.Mounts {
 		if m.Volume.Anonymous {
@@ -322,8 +375,8 @@ func (c *Container) Processes() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Status != StatusRunning {
-		return nil, usage("container %s is not running", c.ID)
+	if !s.Up() {
+		return nil, c.notRunning(&s)
 	}
 	for _, dir := range s.Cgroups {
 		if pids, err := cgroup.Procs(dir); err == nil {

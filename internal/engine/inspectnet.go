@@ -69,7 +69,7 @@ func (c *Container) inspectNetwork(s *State) (n InspectionNetwork, err error) {
 		return n, err
 	}
 	n.Ports, n.Networks = map[string][]InspectionPort{}, map[string]*InspectionEndpoint{}
-	if s.Status == StatusRunning {
+	if s.Up() {
 		n.SandboxKey = fmt.Sprintf("/proc/%d/ns/net", s.PID)
 		for _, p := range c.ExposedPorts() {
 			n.Ports[p] = nil

@@ -444,7 +444,7 @@ func (c *Container) changeNetworks(change func(*network.Running) error) error {
 	if err != nil {
 		return err
 	}
-	if s.Status != StatusRunning {
+	if !s.Up() {
 		if err := change(nil); err != nil {
 			return err
 		}

@@ -46,6 +46,10 @@ type starter struct {
 	attach  monitor.Streams
 	size    ConsoleSize
 	net     *attached
+
+	byPolicy bool // nobody asked for this start but the restart policy
+	restarts int  // how many such starts there were, and the pause before this one
+	delay    int64
 }
 
 // ConsoleSize is the size that a terminal has from its first moment; zero
@@ -74,18 +78,24 @@ func (z ConsoleSize) apply(master *os.File) error {
 // caller wants to see and feed from the very first byte.
 func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error) {
 	for {
+		if err := c.startable(); err != nil {
+			return nil, err
+		}
 		l, err := c.await()
 		if err != nil {
 			return nil, err
 		}
 		s, err := c.readState()
-		if err == nil && (s == nil || !s.Running) {
+		if err == nil && (s == nil || !s.Running && !s.Restarting) {
+			c.mark(false)
 			return c.start(l, c.engine.boot(c.Explain), attach, size)
 		}
 		l.Close()
 		switch {
 		case err != nil:
 			return nil, err
+		case s.Restarting:
+			continue // startable mends that
 		case alive(s):
 			return nil, usage("container %s is running without its monitor; stop it first: brig stop %s", c.Name, c.Name)
 		}
@@ -93,6 +103,21 @@ func (c *Container) Start(attach monitor.Streams, size ConsoleSize) (*Run, error
 			return nil, err
 		}
 	}
+}
+
+// startable refuses to start a container that is paused, or is running in
+// Docker's eyes.
+func (c *Container) startable() error {
+	s, err := c.State()
+	switch {
+	case err != nil:
+		return err
+	case s.Status == StatusPaused:
+		return usage("cannot start a paused container, try unpause instead: brig unpause %s", c.Name)
+	case s.Status == StatusRestarting:
+		return fmt.Errorf("container %s is %w", c.Name, ErrRunning)
+	}
+	return nil
 }
 
 // booting is a monitor on its way, and a witness if there is to be one.
@@ -157,12 +182,22 @@ func (b *booting) cancel() {
 
 // start takes over the lock and the monitor.
 func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size ConsoleSize) (*Run, error) {
-	s := &starter{c: c, lock: l, booting: b, attach: attach, size: size}
+	return (&starter{c: c, lock: l, booting: b, attach: attach, size: size}).start()
+}
+
+func (s *starter) start() (*Run, error) {
+	c, l, b := s.c, s.lock, s.booting
+	if s.attach != 0 {
+		c.Event("attach")
+	}
 	before, _ := c.readState()
 	if before != nil {
 		c.clearCgroups()
 	}
-	pid, err := s.run()
+	pid, err := s.run(before)
+	if err == nil && c.Health != nil {
+		s.watchHealth(pid)
+	}
 	for _, f := range s.files {
 		f.Close()
 	}
@@ -173,7 +208,7 @@ func (c *Container) start(l *os.File, b *booting, attach monitor.Streams, size C
 		return nil, err
 	}
 	l.Close() // the monitor has it now
-	if s.witness != nil && attach == 0 {
+	if s.witness != nil && s.attach == 0 {
 		s.witness.Close() // nobody will wait for it
 		s.witness = nil
 	}
@@ -187,8 +222,11 @@ func (s *starter) keep(f *os.File) *os.File {
 	return f
 }
 
-func (s *starter) run() (int, error) {
+func (s *starter) run(before *monitor.State) (int, error) {
 	var err error
+	if before != nil && s.byPolicy {
+		s.restarts, s.delay = before.RestartCount, before.RestartDelay
+	}
 	if s.group, err = cgroup.New(s.c.cgroupPath()); err != nil {
 		return 0, err
 	}
@@ -294,7 +332,12 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 	return cfg, err
 }
 
-func (c *Container) cgroupPath() string { return "/brig/" + c.ID }
+func (c *Container) cgroupPath() string {
+	if p := c.Options.CgroupParent; p != "" {
+		return p + "/" + c.ID
+	}
+	return "/brig/" + c.ID
+}
 
 func (c *Container) cgroupDirs() []string { return cgroup.Existing(c.cgroupPath()) }
 
@@ -502,12 +545,21 @@ func (s *starter) message(t *runtime.Terminal) (*monitor.Start, monitor.Files, e
 		return nil, files, err
 	}
 	s.keep(files.Listen)
+	log, err := c.logTarget()
+	if err != nil {
+		return nil, files, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, files, err
+	}
 	start := &monitor.Start{
-		Dir: c.dir(), NameLink: c.nameLink(), Trash: e.path("trash"), Lock: e.path("names.lock"), Remove: c.AutoRemove,
+		Dir: c.dir(), Trash: e.path("trash"), Lock: e.path("names.lock"),
 		BootID: bootID(), CloneFlag: uint64(s.plan.Flags), Size: len(s.plan.Program), HasPIDNS: s.plan.PIDNS != nil,
 		Cgroups: s.group.Dirs, TTY: t != nil, OpenStdin: c.Options.OpenStdin, StdinOnce: !c.Detached,
-		Attach: s.attach, Log: c.LogPath(), OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
-		Leash: c.leash, Forks: s.plan.Forks,
+		Attach: s.attach, Log: log, OwnPIDNS: s.plan.Flags&unix.CLONE_NEWPID != 0,
+		Leash: c.leash, Forks: s.plan.Forks, Events: e.path("events"), Health: c.Health != nil, Changeable: c.changeable(), Restarts: s.restarts, Delay: s.delay,
+		Self: self, Root: e.Root,
 	}
 	if c.AutoRemove {
 		start.Volumes, start.Anonymous = c.heldVolumes()
@@ -559,13 +611,14 @@ func ExitCode(err error) int {
 func (c *Container) recordFailure(s *monitor.State, err error) {
 	if c.AutoRemove {
 		c.discard()
+		c.Event("destroy")
 		return
 	}
 	c.clearCgroups()
 	if s == nil {
 		s = &monitor.State{}
 	}
-	s.Running, s.ExitCode, s.Error, s.BootID = false, ExitCode(err), err.Error(), bootID()
+	s.Running, s.Restarting, s.ExitCode, s.Error, s.BootID = false, false, ExitCode(err), err.Error(), bootID()
 	if !s.StartedAt.IsZero() {
 		s.FinishedAt = time.Now()
 	}
@@ -614,7 +667,7 @@ func (e *Engine) namespaceOf(name, ns string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.Status != StatusRunning {
+	if !s.Up() {
 		return "", usage("cannot join the %s namespace of %s: it is not running; start it first: brig start %s", ns, name, name)
 	}
 	return fmt.Sprintf("/proc/%d/ns/%s", s.PID, ns), nil

@@ -61,11 +61,28 @@ func (c *Container) State() (State, error) {
 			}
 			return State{Status: StatusCreated}, nil
 		}
+		if s.Restarting {
+			held, err := c.held()
+			if err != nil {
+				return State{}, err
+			}
+			if held {
+				return State{State: *s, Status: StatusRestarting}, nil
+			}
+			if err := c.settleRestart(); err != nil {
+				return State{}, err
+			}
+			continue
+		}
 		if !s.Running {
 			return State{State: *s, Status: stoppedStatus(s)}, nil
 		}
 		if alive(s) {
-			return State{State: *s, Status: StatusRunning}, nil
+			status := StatusRunning
+			if paused(s) {
+				status = StatusPaused
+			}
+			return State{State: *s, Status: status}, nil
 		}
 		// The process has gone. Either its monitor is about to record that,
 		// or there is no monitor any more and the record is ours to mend.
@@ -73,6 +90,41 @@ func (c *Container) State() (State, error) {
 			return State{}, err
 		}
 	}
+}
+
+// Up says whether the container has processes.
+func (s *State) Up() bool { return s.Status == StatusRunning || s.Status == StatusPaused }
+
+// held says whether somebody holds the container's lock.
+func (c *Container) held() (bool, error) {
+	l, err := c.lock()
+	switch {
+	case err == errLocked:
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	l.Close()
+	return false, nil
+}
+
+// settleRestart mends the record of a container whose monitor was killed while
+// it waited to start it anew: it has ended.
+func (c *Container) settleRestart() error {
+	l, err := c.lock()
+	if err == errLocked {
+		return nil // somebody starts it
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	s, err := c.readState()
+	if err != nil || s == nil || !s.Restarting {
+		return err
+	}
+	s.Restarting = false
+	return s.Write(c.dir())
 }
 
 func stoppedStatus(s *monitor.State) string {

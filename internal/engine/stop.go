@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,19 +14,78 @@ import (
 	"github.com/brig-run/brig/internal/spec"
 )
 
-// Kill sends a signal to a running container's first process.
+// shutdownMark is what the file monitor.StoppedFile holds if not a user but the
+// end of the system stopped the container: then StartEnabled starts it.
+const shutdownMark = "shutdown"
+
+// mark notes that somebody stopped the container, so that its restart policy
+// does not start it anew, or with false that it may again.
+func (c *Container) mark(stopped bool) error { return c.markAs(stopped, "") }
+
+func (c *Container) markAs(stopped bool, text string) error {
+	name := c.file(monitor.StoppedFile)
+	if !stopped {
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("stop container %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// stopped says whether somebody stopped the container since its last start.
+func (c *Container) stopped() bool {
+	_, err := os.Lstat(c.file(monitor.StoppedFile))
+	return err == nil
+}
+
+// notRunning is the error of what needs a running container.
+func (c *Container) notRunning(s *State) error {
+	switch s.Status {
+	case StatusPaused:
+		return usage("container %s is paused; unpause it first: brig unpause %s", c.ID, c.Name)
+	case StatusRestarting:
+		return usage("container %s is restarting, wait until the container is running", c.ID)
+	}
+	return usage("container %s is not running", c.ID)
+}
+
+// Kill sends a signal to a running container's first process. The stop signal
+// and SIGKILL also keep a restart policy from starting it anew, and reach a
+// paused container, as under Docker.
 func (c *Container) Kill(sig unix.Signal) error {
 	s, err := c.State()
 	if err != nil {
 		return err
 	}
-	if s.Status != StatusRunning {
+	for s.Status == StatusRestarting {
+		if err := c.cancelRestart(""); err != nil {
+			return err
+		}
+		if s, err = c.State(); err != nil || !s.Up() && s.Status != StatusRestarting {
+			return err
+		}
+	}
+	if !s.Up() {
 		return usage("cannot kill container: %s: container %s is not running", c.Name, c.ID)
+	}
+	stop, err := spec.ParseStopSignal(c.StopSignal())
+	last := sig == unix.SIGKILL || err == nil && sig == stop
+	if last {
+		if err := c.mark(true); err != nil {
+			return err
+		}
 	}
 	fd, err := openProcess(&s.State)
 	if err == nil {
-		err = unix.PidfdSendSignal(fd, sig, nil, 0)
+		err = c.send(fd, sig)
 		unix.Close(fd)
+	}
+	if err == nil && last && s.Status == StatusPaused {
+		err = c.thaw(&s)
 	}
 	switch {
 	case errors.Is(err, unix.ESRCH): // it ended as we looked
@@ -35,16 +96,62 @@ func (c *Container) Kill(sig unix.Signal) error {
 	return nil
 }
 
+// send sends a signal. The event comes first: that of the container's end may
+// follow at once.
+func (c *Container) send(pidfd int, sig unix.Signal) error {
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+		return err
+	}
+	c.Event("kill", "signal", strconv.Itoa(int(sig)))
+	return unix.PidfdSendSignal(pidfd, sig, nil, 0)
+}
+
 // stopGrace is how long stop waits for the stop signal to work, by default.
 const stopGrace = 10
 
 // Stop asks a container to end, and makes it end after a time in seconds: nil
 // for the container's own, -1 for any time. Stopping a stopped one is nothing.
-func (c *Container) Stop(timeout *int, signal string) error {
-	s, err := c.State()
-	if err != nil || s.Status != StatusRunning {
+func (c *Container) Stop(timeout *int, signal string) error { return c.stop(timeout, signal, "") }
+
+func (c *Container) stop(timeout *int, signal, mark string) error {
+	for {
+		s, err := c.State()
+		if err != nil {
+			return err
+		}
+		if s.Status != StatusRestarting {
+			if !s.Up() {
+				return nil
+			}
+			break
+		}
+		if err := c.cancelRestart(mark); err != nil {
+			return err
+		}
+	}
+	if err := c.markAs(true, mark); err != nil {
 		return err
 	}
+	s, err := c.State()
+	if err != nil || !s.Up() {
+		return err
+	}
+	if err := c.end(&s, timeout, signal); err != nil {
+		return err
+	}
+	if err := c.settle(); err != nil {
+		return err
+	}
+	c.Event("stop")
+	// It may have ended by itself before it was marked.
+	if s, err := c.State(); err == nil && s.Status == StatusRestarting {
+		return c.cancelRestart(mark)
+	}
+	return nil
+}
+
+// end ends the first process of a container that is up.
+func (c *Container) end(s *State, timeout *int, signal string) error {
 	if signal == "" {
 		signal = c.StopSignal()
 	}
@@ -54,7 +161,7 @@ func (c *Container) Stop(timeout *int, signal string) error {
 	}
 	fd, err := openProcess(&s.State)
 	if errors.Is(err, unix.ESRCH) {
-		return c.settle()
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("stop container %s: %w", c.Name, err)
@@ -67,17 +174,49 @@ func (c *Container) Stop(timeout *int, signal string) error {
 	if timeout != nil {
 		grace = *timeout
 	}
+	send := func(sig unix.Signal) error {
+		c.send(fd, sig) // it may have ended by itself
+		if s.Status == StatusPaused {
+			return c.thaw(s)
+		}
+		return nil
+	}
 	if grace != 0 {
-		unix.PidfdSendSignal(fd, unix.Signal(sig), nil, 0)
+		if err := send(unix.Signal(sig)); err != nil {
+			return err
+		}
 		if waitProcess(fd, grace) {
-			return c.settle()
+			return nil
 		}
 	}
-	unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	if err := send(unix.SIGKILL); err != nil {
+		return err
+	}
 	if !waitProcess(fd, 30) {
 		return fmt.Errorf("stop container %s: process %d does not end even after SIGKILL: it hangs in the kernel", c.Name, s.PID)
 	}
-	return c.settle()
+	return nil
+}
+
+// cancelRestart keeps the monitor from starting an ended container anew. When it
+// returns, the container has ended for good, or was started as it came.
+func (c *Container) cancelRestart(mark string) error {
+	if err := c.markAs(true, mark); err != nil {
+		return err
+	}
+	if m, err := monitor.Dial(c.dir()); err == nil {
+		m.GiveUp()
+		m.Close()
+	}
+	l, err := c.await()
+	if errors.Is(err, ErrRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.Close()
+	return c.settleRestart()
 }
 
 // StopSignal is the name of the signal that asks the container to end.
@@ -122,48 +261,6 @@ func (c *Container) settle() error {
 	return err
 }
 
-// Wait waits until the container does not run and gives its exit code.
-func (c *Container) Wait() (int, error) {
-	s, err := c.State()
-	if err != nil {
-		return 0, err
-	}
-	if s.Status != StatusRunning {
-		return s.ExitCode, nil
-	}
-	// The monitor's own word is the only one about a container that is removed
-	// as it ends.
-	if m, err := monitor.Dial(c.dir()); err == nil {
-		defer m.Close()
-		if m.Attach(monitor.Stdin) == nil {
-			for {
-				ev, err := m.Next()
-				if err != nil {
-					break
-				}
-				if ev.Exited {
-					return ev.Code, nil
-				}
-			}
-		}
-	}
-	return c.waitRecord()
-}
-
-// waitRecord waits for a container without the help of its monitor.
-func (c *Container) waitRecord() (int, error) {
-	s, err := c.State()
-	if err == nil && s.Status == StatusRunning {
-		fd, perr := openProcess(&s.State)
-		if perr == nil {
-			waitProcess(fd, -1)
-			unix.Close(fd)
-		}
-		s, err = c.State()
-	}
-	return s.ExitCode, err
-}
-
 // Remove removes a container that does not run, or any with force; with volumes
 // its anonymous volumes go with it, unless others hold them.
 func (c *Container) Remove(force, volumes bool) error {
@@ -188,8 +285,14 @@ func (c *Container) remove(force bool) error {
 	if err != nil {
 		return err
 	}
-	if s.Status == StatusRunning {
+	if s.Up() || s.Status == StatusRestarting {
 		if !force {
+			switch s.Status {
+			case StatusPaused:
+				return usage("cannot remove container %q: container is paused and must be unpaused first: brig unpause %s", c.Name, c.Name)
+			case StatusRestarting:
+				return usage("cannot remove container %q: container is restarting: stop the container before removing or force remove", c.Name)
+			}
 			return ErrRunning
 		}
 		zero := 0
@@ -202,7 +305,11 @@ func (c *Container) remove(force bool) error {
 		return err
 	}
 	defer l.Close()
-	return c.discard()
+	if err := c.discard(); err != nil {
+		return err
+	}
+	c.Event("destroy")
+	return nil
 }
 
 // Attach connects to a running container.
@@ -211,7 +318,10 @@ func (c *Container) Attach(streams monitor.Streams) (*monitor.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Status != StatusRunning {
+	switch {
+	case s.Status == StatusPaused || s.Status == StatusRestarting:
+		return nil, c.notRunning(&s)
+	case s.Status != StatusRunning:
 		return nil, usage("you cannot attach to a stopped container, start it first: brig start %s", c.Name)
 	}
 	m, err := monitor.Dial(c.dir())
@@ -222,6 +332,7 @@ func (c *Container) Attach(streams monitor.Streams) (*monitor.Client, error) {
 		m.Close()
 		return nil, err
 	}
+	c.Event("attach")
 	return m, nil
 }
 
@@ -231,5 +342,5 @@ func (c *Container) ExitOf(err error) (int, error) {
 	if !errors.Is(err, io.EOF) {
 		return 0, err
 	}
-	return c.waitRecord()
+	return c.Wait(UntilNotRunning)
 }

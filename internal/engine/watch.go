@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -9,22 +10,23 @@ import (
 )
 
 // LogWatch waits for a container's log to grow, without polling: the kernel
-// tells of writes (inotify) and of the end of the first process (pidfd).
+// tells of writes (inotify) and of the end of the monitor (pidfd).
 type LogWatch struct {
 	inotify, process int
 	ended            bool
+	until            time.Time // zero is for ever
 	c                *Container
 }
 
-// WatchLog begins to watch. Of a container that does not run, nothing more is
-// to come.
-func (c *Container) WatchLog() (*LogWatch, error) {
-	w := &LogWatch{inotify: -1, process: -1, c: c}
+// WatchLog begins to watch, up to a time unless that is zero. Of a container
+// that does not run, and that no policy starts anew, nothing more is to come.
+func (c *Container) WatchLog(until time.Time) (*LogWatch, error) {
+	w := &LogWatch{inotify: -1, process: -1, c: c, until: until}
 	s, err := c.State()
 	if err != nil {
 		return nil, err
 	}
-	if s.Status != StatusRunning {
+	if !s.Up() && s.Status != StatusRestarting {
 		w.ended = true
 		return w, nil
 	}
@@ -35,15 +37,21 @@ func (c *Container) WatchLog() (*LogWatch, error) {
 		w.Close()
 		return nil, fmt.Errorf("watch the log: %w", err)
 	}
-	// The monitor, not the first process: it ends after the last line.
+	w.watch(&s)
+	return w, nil
+}
+
+// watch looks at the monitor, not at the first process: it ends after the last
+// line.
+func (w *LogWatch) watch(s *State) {
 	pid := s.Monitor
 	if _, ok := monitor.ProcessStart(pid); !ok {
 		pid = s.PID
 	}
+	var err error
 	if w.process, err = unix.PidfdOpen(pid, 0); err != nil {
 		w.process, w.ended = -1, true
 	}
-	return w, nil
 }
 
 // Wait waits until there may be more to read; false says that all has been
@@ -52,20 +60,36 @@ func (w *LogWatch) Wait() bool {
 	if w.ended {
 		return false
 	}
+	ms := -1
+	if !w.until.IsZero() {
+		ms = int(min(max(time.Until(w.until).Milliseconds()+1, 0), 1<<30))
+	}
 	fds := []unix.PollFd{{Fd: int32(w.inotify), Events: unix.POLLIN}, {Fd: int32(w.process), Events: unix.POLLIN}}
-	for {
-		_, err := unix.Poll(fds, -1)
-		if err == unix.EINTR {
-			continue
-		}
-		break
+	n, err := unix.Poll(fds, ms)
+	for err == unix.EINTR {
+		n, err = unix.Poll(fds, ms)
 	}
 	var buf [4096]byte
 	unix.Read(w.inotify, buf[:])
-	if fds[1].Revents != 0 {
-		w.ended = true // what it wrote last is still to be read
+	if n == 0 {
+		w.ended = true
 	}
-	return true
+	if fds[1].Revents != 0 {
+		w.next()
+	}
+	return true // what was written last is still to be read
+}
+
+// next finds the monitor of a container that its policy has started anew.
+func (w *LogWatch) next() {
+	unix.Close(w.process)
+	w.process = -1
+	s, err := w.c.State()
+	if err != nil || !s.Up() {
+		w.ended = true
+		return
+	}
+	w.watch(&s)
 }
 
 // Close ends the watch.

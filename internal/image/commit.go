@@ -61,7 +61,10 @@ type naming struct {
 // and its names. From then on the image is there.
 func (s *Store) commit(id string, c *config, manifest string, names ...naming) (*Image, error) {
 	i := &Image{
-		ID: id, Config: c.Config, Architecture: c.Architecture, OS: c.OS, Variant: c.Variant, Manifest: manifest,
+		ID: id, Config: c.Config, Healthcheck: c.health.Config.Healthcheck, Architecture: c.Architecture, OS: c.OS, Variant: c.Variant, Manifest: manifest,
+	}
+	if i.Healthcheck != nil {
+		i.Shell = c.health.Config.Shell
 	}
 	if c.Created != nil {
 		i.Created = c.Created.UTC()

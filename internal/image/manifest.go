@@ -100,6 +100,14 @@ func checkDescriptor(d v1.Descriptor) error {
 type config struct {
 	v1.Image
 	Comment string `json:"comment"`
+
+	// health is what Docker's configurations have and OCI's do not.
+	health struct {
+		Config struct {
+			Healthcheck *Healthcheck
+			Shell       []string
+		} `json:"config"`
+	}
 }
 
 // parseConfig reads a configuration and checks what the store relies on.
@@ -111,6 +119,9 @@ func parseConfig(b []byte) (*config, error) {
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, errors.New("not valid JSON: something follows the object")
+	}
+	if err := json.Unmarshal(b, &c.health); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
 	}
 	if t := c.RootFS.Type; t != "" && t != "layers" {
 		return nil, fmt.Errorf("rootfs.type %q: only layers is known", t)

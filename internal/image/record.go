@@ -19,6 +19,8 @@ type Image struct {
 	ID           string         `json:"id"`               // sha256:HEX of the configuration
 	Layers       []string       `json:"layers,omitempty"` // chain IDs, base first
 	Config       v1.ImageConfig `json:"config"`
+	Healthcheck  *Healthcheck   `json:"healthcheck,omitempty"`
+	Shell        []string       `json:"shell,omitempty"` // for it
 	Architecture string         `json:"architecture"`
 	OS           string         `json:"os"`
 	Variant      string         `json:"variant,omitempty"`

@@ -169,6 +169,35 @@ func (c *Client) Exec(x *Exec, f Files) error {
 	return c.c.send(x.encode(), f.list(f.Program)...)
 }
 
+// WatchHealth tells the monitor how to find out whether the container, which
+// this client started, does its work.
+func (c *Client) WatchHealth(h *Health, f Files) error {
+	return c.c.send(h.encode(), f.list(f.Program)...)
+}
+
+// Update tells the monitor what has changed, and waits until it holds.
+func (c *Client) Update(ch Changeable) error {
+	e := &encoder{b: []byte{msgUpdate}}
+	ch.encode(e)
+	if err := c.c.send(e.b); err != nil {
+		return err
+	}
+	for {
+		switch kind, _, fds, err := c.c.receive(); {
+		case err != nil:
+			return err
+		case kind == msgDone:
+			return nil
+		default:
+			closeAll(fds)
+		}
+	}
+}
+
+// GiveUp wakes a monitor that waits to start its container anew, so that it
+// looks whether it still shall: see StoppedFile.
+func (c *Client) GiveUp() error { return c.c.sendKind(msgGiveUp, nil) }
+
 // Attach asks for the container's output from now on, and its exit.
 func (c *Client) Attach(s Streams) error { return c.c.sendKind(msgAttach, []byte{byte(s)}) }
 

@@ -21,15 +21,35 @@ func (m *container) finish(code int) {
 	m.drain()
 	m.state.Running, m.state.FinishedAt, m.state.ExitCode = false, time.Now(), code
 	m.state.OOMKilled = code == 128+int(syscall.SIGKILL) && oomKilled(m.start.Cgroups)
+	ran := m.state.FinishedAt.Sub(m.state.StartedAt)
+	if m.again(code) {
+		m.state.Restarting, m.state.RestartCount = true, m.state.RestartCount+1
+		m.state.RestartDelay = int64(nextDelay(time.Duration(m.state.RestartDelay), ran))
+	}
 	m.cleanUp()
 	if !m.start.Remove {
 		m.state.Write(m.start.Dir)
 	}
+	m.tellEnd(code, ran)
 	msg := append(append([]byte{msgExit}, u32(uint32(code))...), byte(btoi(m.state.OOMKilled)))
 	for _, c := range m.attached(Stdin | Stdout | Stderr) {
 		c.send(msg)
 	}
+	if m.state.Restarting {
+		m.restart()
+	}
 	os.Exit(0)
+}
+
+// tellEnd writes the events of a container's end.
+func (m *container) tellEnd(code int, ran time.Duration) {
+	if m.state.OOMKilled {
+		m.event("oom")
+	}
+	m.event("die", "execDuration", strconv.Itoa(int(ran.Seconds())), "exitCode", strconv.Itoa(code))
+	if m.start.Remove {
+		m.event("destroy")
+	}
 }
 
 // drain waits until the output is read to its end. A process outside that was
@@ -63,6 +83,9 @@ func KillAll(cgroups []string) {
 					left = true
 					syscall.Kill(pid, syscall.SIGKILL)
 				}
+			}
+			if left { // a paused one does not even die, on v1
+				os.WriteFile(dir+"/freezer.state", []byte("THAWED"), 0)
 			}
 		}
 		if !left {
@@ -169,8 +192,9 @@ func RemoveContainer(dir, nameLink, trash, lock string) error {
 	return os.RemoveAll(gone)
 }
 
-// FreeName removes a name that belongs to the container id. The lock keeps it
-// from another container that takes the name at this moment.
+// FreeName removes a name that belongs to the container id, or if that is
+// another's by now, because the container was renamed, the one that it has. The
+// lock keeps it from another container that takes the name at this moment.
 func FreeName(nameLink, id, lock string) {
 	fd, err := syscall.Open(lock, syscall.O_RDWR|syscall.O_CREAT|syscall.O_CLOEXEC, 0o600)
 	if err == nil {
@@ -179,5 +203,13 @@ func FreeName(nameLink, id, lock string) {
 	}
 	if owner, err := os.Readlink(nameLink); err == nil && owner == id {
 		os.Remove(nameLink)
+		return
+	}
+	dir := nameLink[:strings.LastIndexByte(nameLink, '/')+1]
+	names, _ := os.ReadDir(dir)
+	for _, n := range names {
+		if owner, err := os.Readlink(dir + n.Name()); err == nil && owner == id {
+			os.Remove(dir + n.Name())
+		}
 	}
 }

@@ -2,9 +2,11 @@ package monitor
 
 import (
 	"os"
+	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
+
+	"github.com/brig-run/brig/internal/jsonline"
 )
 
 // maxLine is the longest record of a log: a longer line becomes several
@@ -12,12 +14,30 @@ import (
 const maxLine = 16 << 10
 
 // logFile writes the json-file format: one object a line with the keys log,
-// stream and time (RFC 3339, nanoseconds, UTC).
+// stream and time (RFC 3339, nanoseconds, UTC), and attrs if there are any.
+// Beside it, or in its place, goes the same to journald.
 type logFile struct {
-	mu   sync.Mutex
-	path string
-	f    *os.File
-	out  []byte
+	Log
+	// compress begins to compress a file; the channel tells of the end.
+	compress func(path string) <-chan int
+
+	mu          sync.Mutex
+	f           *os.File
+	size        int64
+	out         []byte
+	journal     *journal
+	compressing <-chan int
+}
+
+func newLog(l Log) *logFile {
+	if l.Path == "" && l.Journal == "" {
+		return nil
+	}
+	f := &logFile{Log: l}
+	if l.Journal != "" {
+		f.journal = &journal{fields: l.Journal, fd: -1}
+	}
+	return f
 }
 
 // stream is one output stream's share of a log: the begun line.
@@ -65,68 +85,97 @@ func (s *stream) end() {
 }
 
 func (s *stream) record() {
-	b := append(s.log.out, `{"log":`...)
-	b = appendJSON(b, s.line)
+	l := s.log
+	if l.journal != nil {
+		l.journal.send(s.line, s.name == "stderr")
+	}
+	if l.Path == "" {
+		s.line = s.line[:0]
+		return
+	}
+	begin := len(l.out)
+	b := append(l.out, `{"log":`...)
+	b = jsonline.AppendString(b, s.line)
 	b = append(b, `,"stream":"`...)
 	b = append(b, s.name...)
-	b = append(b, `","time":"`...)
+	if l.Attributes != "" {
+		b = append(b, `","attrs":{`...)
+		b = append(b, l.Attributes...)
+		b = append(b, `},"time":"`...)
+	} else {
+		b = append(b, `","time":"`...)
+	}
 	b = time.Now().UTC().AppendFormat(b, time.RFC3339Nano)
-	s.log.out = append(b, '"', '}', '\n')
+	l.out = append(b, '"', '}', '\n')
 	s.line = s.line[:0]
+	// A file that is full is followed by another one before this record.
+	if l.MaxSize > 0 && l.length()+int64(begin) > 0 && l.length()+int64(len(l.out)) > l.MaxSize {
+		last := append([]byte(nil), l.out[begin:]...)
+		l.out = l.out[:begin]
+		l.flush()
+		l.rotate()
+		l.out = append(l.out, last...)
+	}
+}
+
+// length is that of the present file.
+func (l *logFile) length() int64 {
+	l.open()
+	return l.size
+}
+
+func (l *logFile) open() {
+	if l.f != nil {
+		return
+	}
+	f, err := os.OpenFile(l.Path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	if err != nil {
+		return
+	}
+	l.f = f
+	if fi, err := f.Stat(); err == nil {
+		l.size = fi.Size()
+	}
 }
 
 // flush appends the records in one write. A log that cannot be written (a full
 // disk) loses lines; the container goes on, as under Docker.
 func (l *logFile) flush() {
-	if l.f == nil {
-		f, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
-		if err != nil {
-			l.out = l.out[:0]
-			return
-		}
-		l.f = f
+	if len(l.out) == 0 {
+		return
 	}
-	l.f.Write(l.out)
+	if l.open(); l.f != nil {
+		n, _ := l.f.Write(l.out)
+		l.size += int64(n)
+	}
 	l.out = l.out[:0]
 }
 
-const hexDigits = "0123456789abcdef"
-
-// appendJSON appends p as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD; <, > and & are escaped, as Docker's logs have them.
-func appendJSON(b, p []byte) []byte {
-	b = append(b, '"')
-	for i := 0; i < len(p); {
-		c := p[i]
-		if c < utf8.RuneSelf {
-			i++
-			switch {
-			case c == '"' || c == '\\':
-				b = append(b, '\\', c)
-			case c == '\n':
-				b = append(b, '\\', 'n')
-			case c == '\r':
-				b = append(b, '\\', 'r')
-			case c == '\t':
-				b = append(b, '\\', 't')
-			case c < 0x20 || c == '<' || c == '>' || c == '&':
-				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			default:
-				b = append(b, c)
-			}
-			continue
-		}
-		r, n := utf8.DecodeRune(p[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			b = append(b, `\ufffd`...)
-		case r == 0x2028 || r == 0x2029:
-			b = append(b, `\u202`...)
-			b = append(b, hexDigits[r&15])
-		default:
-			b = append(b, p[i:i+n]...)
-		}
-		i += n
+// rotate makes the present file the last one, PATH.1, and what was that PATH.2,
+// and so on; the oldest goes. Readers find the order by the numbers.
+func (l *logFile) rotate() {
+	if l.compressing != nil {
+		<-l.compressing // its name must not change under it
+		l.compressing = nil
 	}
-	return append(b, '"')
+	if l.f != nil {
+		l.f.Close()
+	}
+	l.f, l.size = nil, 0
+	if l.MaxFiles < 2 {
+		os.Remove(l.Path)
+		return
+	}
+	name := func(n int) string { return l.Path + "." + strconv.Itoa(n) }
+	for n := l.MaxFiles - 1; n > 1; n-- {
+		for _, suffix := range []string{"", ".gz"} {
+			os.Remove(name(n) + suffix)
+			os.Rename(name(n-1)+suffix, name(n)+suffix)
+		}
+	}
+	os.Remove(name(1) + ".gz")
+	os.Rename(l.Path, name(1))
+	if l.Compress && l.compress != nil {
+		l.compressing = l.compress(name(1))
+	}
 }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,10 @@ type container struct {
 	abandoned bool
 	stopNames func()     // of the name server, or nil
 	held      []*os.File // the host's ports
+	// watched: somebody has said how to find out whether it is healthy.
+	watched bool
+
+	giveUp chan struct{} // gets a value when the container shall not start anew
 }
 
 type client struct {
@@ -49,10 +54,8 @@ type client struct {
 	first   bool // the one that started the container
 }
 
-type execSession struct {
-	conn *conn
-	done chan int
-}
+// execSession is a further child of this process, whose exit code done gets.
+type execSession struct{ done chan int }
 
 // Main runs the monitor. It does not return.
 func Main() {
@@ -63,7 +66,7 @@ func Main() {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &container{execs: map[int]*execSession{}, clients: map[*client]struct{}{}}
+	m := &container{execs: map[int]*execSession{}, clients: map[*client]struct{}{}, giveUp: make(chan struct{}, 1)}
 	payload, fds, names := m.awaitStart(c)
 	if m.start, err = decodeStart(payload); err != nil {
 		refuse(c, err)
@@ -152,8 +155,8 @@ func (m *container) run(c *conn, fds []int) error {
 	}
 	syscall.Close(program)
 	defer p.Unmap()
-	if s.Log != "" {
-		m.log = &logFile{path: s.Log}
+	if m.log = newLog(s.Log); m.log != nil {
+		m.log.compress = m.compressor
 	}
 	clone := inside.Clone{Flags: uintptr(s.CloneFlag), PIDNS: -1, CgroupFD: -1, Forks: s.Forks}
 	var used []int
@@ -207,6 +210,7 @@ func (m *container) run(c *conn, fds []int) error {
 	if err != nil {
 		return err
 	}
+	m.event("start") // before anybody can tell of what follows
 	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
 	for i, f := range outs {
 		m.outputs.Add(1)
@@ -272,7 +276,10 @@ func pipe() (r, w int, err error) {
 func (m *container) started(pid int) {
 	ticks, _ := ProcessStart(pid)
 	m.state = State{Running: true, PID: pid, PIDStart: ticks, Monitor: os.Getpid(), BootID: m.start.BootID,
-		StartedAt: time.Now(), Cgroups: m.start.Cgroups}
+		StartedAt: time.Now(), Cgroups: m.start.Cgroups, RestartCount: m.start.Restarts, RestartDelay: m.start.Delay}
+	if m.start.Health {
+		(&health{m: m, status: HealthStarting}).write()
+	}
 	m.state.Write(m.start.Dir)
 }
 
@@ -342,6 +349,19 @@ func (m *container) serve(c *client) {
 		case kind == msgNames && len(fds) == 2:
 			m.serveNames(fds)
 			fds = nil
+		case kind == msgHealth && c.first:
+			m.mu.Lock()
+			m.watched = m.watchHealth(payload, fds) == nil
+			m.mu.Unlock()
+			fds = nil
+		case kind == msgUpdate:
+			m.update(payload)
+			c.sendKind(msgDone, nil)
+		case kind == msgGiveUp:
+			select {
+			case m.giveUp <- struct{}{}:
+			default:
+			}
 		case kind == msgAttach && len(payload) == 1:
 			m.attach(c, Streams(payload[0]))
 		case kind == msgStdin:
@@ -361,6 +381,30 @@ func (m *container) serve(c *client) {
 	}
 	if c.first && m.start.Leash {
 		m.abandon()
+	}
+	m.mu.Lock()
+	unwatched := c.first && m.start.Health && m.pid != 0 && !m.watched
+	m.mu.Unlock()
+	if unwatched {
+		m.noHealth()
+	}
+}
+
+// update takes over what may change while the container runs.
+func (m *container) update(payload []byte) {
+	var c Changeable
+	d := &decoder{b: payload}
+	if c.decode(d); d.err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// What happens at the end is settled once that has come; finish reads it
+	// without the lock.
+	if !m.exited {
+		m.start.Changeable = c
+	} else {
+		m.start.Attributes = c.Attributes
 	}
 }
 
@@ -524,7 +568,7 @@ func (m *container) exec(c *conn, payload []byte, fds []int) (pid int) {
 	for i, fd := range rest[len(x.Regs):] {
 		p.SetReg(uint8(inside.RegStdin+i), uint64(fd))
 	}
-	return m.execSpawn(c, p, clone)
+	return m.execSpawn(c, x, p, clone)
 }
 
 // discard reads a terminal until nobody has its other side open.
@@ -555,16 +599,34 @@ func sendFailure(c *conn, err error) {
 	c.send(append([]byte{msgFailed}, append(u32(tag, errno), text...)...))
 }
 
-func (m *container) execSpawn(c *conn, p *inside.Program, clone inside.Clone) int {
+func (m *container) execSpawn(c *conn, x *Exec, p *inside.Program, clone inside.Clone) int {
 	// The child dies with this thread until its execve.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	x := &execSession{conn: c, done: make(chan int, 1)}
+	pid, done, err := m.child(p, clone)
+	if err != nil {
+		sendFailure(c, err)
+		return 0
+	}
+	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
+	m.event("exec_create: "+x.Command, "execID", x.ID)
+	m.event("exec_start: "+x.Command, "execID", x.ID)
+	go func() {
+		code := <-done
+		m.event("exec_die", "execID", x.ID, "exitCode", strconv.Itoa(code))
+		c.send(append(append([]byte{msgExit}, u32(uint32(code))...), 0))
+	}()
+	return pid
+}
+
+// child starts a further process, whose exit code the channel gets. The caller
+// has locked its thread.
+func (m *container) child(p *inside.Program, clone inside.Clone) (int, <-chan int, error) {
+	x := &execSession{done: make(chan int, 1)}
 	m.mu.Lock()
 	if m.exited {
 		m.mu.Unlock()
-		sendFailure(c, errNotRunning)
-		return 0
+		return 0, nil, errNotRunning
 	}
 	locked := true
 	pid, err := p.Spawn(clone, func(pid int) {
@@ -575,16 +637,7 @@ func (m *container) execSpawn(c *conn, p *inside.Program, clone inside.Clone) in
 	if locked {
 		m.mu.Unlock()
 	}
-	if err != nil {
-		sendFailure(c, err)
-		return 0
-	}
-	c.send(append([]byte{msgStarted}, u32(uint32(pid))...))
-	go func() {
-		code := <-x.done
-		c.send(append(append([]byte{msgExit}, u32(uint32(code))...), 0))
-	}()
-	return pid
+	return pid, x.done, err
 }
 
 type textError string

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,22 @@ import (
 
 func TestStartSurvivesItsMessage(t *testing.T) {
 	want := &Start{
-		Dir: "/d", NameLink: "/n", Trash: "/t", Lock: "/l", Remove: true, BootID: "b", CloneFlag: 1 << 33, Size: 7,
+		Dir: "/d", Trash: "/t", Lock: "/l", BootID: "b", CloneFlag: 1 << 33, Size: 7,
 		Regs: []uint8{5, 6}, HasPIDNS: true, HasCgroup: true, Cgroups: []string{"/c1", "/c2"}, TTY: true, OpenStdin: true,
-		StdinOnce: true, Attach: Stdout | Stderr, Log: "/log", OwnPIDNS: true, Leash: true,
+		StdinOnce: true, Attach: Stdout | Stderr, OwnPIDNS: true, Leash: true,
+		Log:    Log{Path: "/log", MaxSize: 10, MaxFiles: 3, Compress: true, Attributes: `"a":"b"`, Journal: "A=b\n"},
+		Events: "/e", Health: true, Restarts: 3, Delay: 1 << 40, Self: "/brig", Root: "/root",
+		Changeable: Changeable{NameLink: "/n", Attributes: `"name":"n"`, Remove: true, Restart: RestartOnFailure, MaxRetries: 4},
 	}
 	got, err := decodeStart(want.encode()[1:])
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestHealthSurvivesItsMessage(t *testing.T) {
+	want := &Health{Exec: Exec{Size: 9, Regs: []uint8{1, 2}, HasPIDNS: true, ID: "i", Command: "c"}, Interval: 1, Timeout: 2, StartPeriod: 3, StartInterval: 4, Retries: 5}
+	got, err := decodeHealth(want.encode()[1:])
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
@@ -35,6 +47,7 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		decodeExec(b)
+		decodeHealth(b)
 	})
 }
 
@@ -45,7 +58,7 @@ func FuzzLog(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte, cut int) {
 		path := filepath.Join(t.TempDir(), "log")
-		s := &stream{log: &logFile{path: path}, name: "stdout"}
+		s := &stream{log: newLog(Log{Path: path}), name: "stdout"}
 		if cut < 0 || cut > len(text) {
 			cut = len(text) / 2
 		}
@@ -94,7 +107,7 @@ func readLog(t *testing.T, path string) (all string, records []string) {
 // A line longer than a record becomes several, as with Docker's json-file.
 func TestLongLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	s := &stream{log: &logFile{path: path}, name: "stdout"}
+	s := &stream{log: newLog(Log{Path: path}), name: "stdout"}
 	text := strings.Repeat("x", 3*maxLine+10) + "\n"
 	s.write([]byte(text))
 	s.end()
@@ -104,10 +117,69 @@ func TestLongLine(t *testing.T) {
 	}
 }
 
+// Of each size and number of files: all that is kept is the end of what was
+// written, in order, and no file is larger than allowed.
+func TestRotation(t *testing.T) {
+	for _, c := range []struct{ size, files, kept int }{{1000, 3, 3}, {1000, 1, 1}, {200, 5, 5}, {100, 2, 2}, {1 << 20, 3, 1}} {
+		path := filepath.Join(t.TempDir(), "log")
+		var compressed []string
+		s := &stream{log: newLog(Log{Path: path, MaxSize: int64(c.size), MaxFiles: c.files, Compress: true}), name: "stdout"}
+		s.log.compress = func(path string) <-chan int {
+			compressed = append(compressed, path)
+			done := make(chan int, 1)
+			done <- 0
+			return done
+		}
+		var want string
+		for i := range 200 {
+			line := strings.Repeat("x", i%7) + strconv.Itoa(i) + "\n"
+			want += line
+			s.write([]byte(line))
+		}
+		var got string
+		files := 0
+		for n := c.files; n >= 0; n-- {
+			name := path + "." + strconv.Itoa(n)
+			if n == 0 {
+				name = path
+			}
+			fi, err := os.Stat(name)
+			if err != nil {
+				continue
+			}
+			files++
+			if fi.Size() > int64(c.size) {
+				t.Errorf("%+v: %s has %d bytes", c, name, fi.Size())
+			}
+			all, _ := readLog(t, name)
+			got += all
+		}
+		if files != c.kept || got == "" || !strings.HasSuffix(want, got) {
+			t.Errorf("%+v: %d files with %q", c, files, got)
+		}
+		if (len(compressed) > 0) != (c.kept > 1) {
+			t.Errorf("%+v: compressed %q", c, compressed)
+		}
+	}
+}
+
+func TestNextDelay(t *testing.T) {
+	var d time.Duration
+	for _, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000} {
+		if d = nextDelay(d, time.Second); d != want*time.Millisecond {
+			t.Errorf("got %s, want %dms", d, want)
+		}
+	}
+	if d = nextDelay(d, 10*time.Second); d != 100*time.Millisecond {
+		t.Errorf("after a long run: %s", d)
+	}
+}
+
 func TestStateIsReadBack(t *testing.T) {
 	dir := t.TempDir()
 	want := State{Running: true, PID: 7, PIDStart: 1 << 40, Monitor: 8, BootID: "boot", StartedAt: time.Now().UTC().Round(0),
-		FinishedAt: time.Unix(0, 5).UTC(), ExitCode: 137, OOMKilled: true, Error: "a \"quoted\"\nline", Cgroups: []string{"/a", "/b"}}
+		FinishedAt: time.Unix(0, 5).UTC(), ExitCode: 137, OOMKilled: true, Restarting: true, RestartCount: 3, RestartDelay: 1 << 33,
+		Error: "a \"quoted\"\nline", Cgroups: []string{"/a", "/b"}}
 	if err := want.Write(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +245,14 @@ func TestFreeNameLeavesAnothers(t *testing.T) {
 	FreeName(name, "mine", lock)
 	if owner, _ := os.Readlink(name); owner != "other" {
 		t.Errorf("the name of another container is gone")
+	}
+	// The container has another name by now.
+	if err := os.Symlink("mine", filepath.Join(dir, "renamed")); err != nil {
+		t.Fatal(err)
+	}
+	FreeName(name, "mine", lock)
+	if _, err := os.Lstat(filepath.Join(dir, "renamed")); err == nil {
+		t.Errorf("the new name of a renamed container is still there")
 	}
 	FreeName(name, "other", lock)
 	if _, err := os.Lstat(name); err == nil {

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/brig-run/brig/internal/jsonline"
 )
 
 // StateFile is the name of the state's file in the container's directory. It
@@ -24,7 +26,12 @@ type State struct {
 	ExitCode   int       `json:"exitCode"`
 	OOMKilled  bool      `json:"oomKilled"`
 	Error      string    `json:"error"`
-	Cgroups    []string  `json:"cgroups"`
+	// Restarting says that the container has ended, and that its monitor will
+	// start it anew.
+	Restarting   bool     `json:"restarting"`
+	RestartCount int      `json:"restartCount"`
+	RestartDelay int64    `json:"restartDelay"` // nanoseconds, of the last such pause
+	Cgroups      []string `json:"cgroups"`
 }
 
 func (s *State) json() []byte {
@@ -35,12 +42,16 @@ func (s *State) json() []byte {
 	}
 	str := func(key, v string) {
 		b = append(b, `,"`+key+`":`...)
-		b = appendJSON(b, []byte(v))
+		b = jsonline.AppendString(b, v)
 	}
 	num("pid", int64(s.PID))
 	num("pidStart", int64(s.PIDStart))
 	num("monitor", int64(s.Monitor))
 	num("exitCode", int64(s.ExitCode))
+	num("restartCount", int64(s.RestartCount))
+	num("restartDelay", s.RestartDelay)
+	b = append(b, `,"restarting":`...)
+	b = strconv.AppendBool(b, s.Restarting)
 	str("bootID", s.BootID)
 	str("startedAt", s.StartedAt.UTC().Format(time.RFC3339Nano))
 	str("finishedAt", s.FinishedAt.UTC().Format(time.RFC3339Nano))
@@ -52,13 +63,9 @@ func (s *State) json() []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendJSON(b, []byte(c))
+		b = jsonline.AppendString(b, c)
 	}
-	b = append(b, "]}"...)
-	for len(b)%recordSize != recordSize-1 {
-		b = append(b, ' ')
-	}
-	return append(b, '\n')
+	return pad(append(b, "]}"...))
 }
 
 // recordSize is what records are padded to a multiple of, so that on a full
@@ -68,8 +75,10 @@ const recordSize = 1024
 // Write records the state atomically: a reader sees the old or the new one. If
 // the disk is full it overwrites the old record, which needs no new block and
 // is one write of less than a page.
-func (s *State) Write(dir string) error {
-	name, tmp, b := dir+"/"+StateFile, dir+"/."+StateFile, s.json()
+func (s *State) Write(dir string) error { return writeRecord(dir, StateFile, s.json()) }
+
+func writeRecord(dir, file string, b []byte) error {
+	name, tmp := dir+"/"+file, dir+"/."+file
 	err := os.WriteFile(tmp, b, 0o600)
 	if err == nil {
 		return os.Rename(tmp, name)
@@ -88,6 +97,14 @@ func (s *State) Write(dir string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// pad fills a record up to a multiple of recordSize with space and ends it.
+func pad(b []byte) []byte {
+	for len(b)%recordSize != recordSize-1 {
+		b = append(b, ' ')
+	}
+	return append(b, '\n')
 }
 
 // ProcessStart reads when a process started, in clock ticks since boot: with

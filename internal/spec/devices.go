@@ -31,6 +31,9 @@ func (b *builder) devices() error {
 		}
 		b.spec.Linux.Devices = append(b.spec.Linux.Devices, nodes...)
 	}
+	for _, r := range b.o.DeviceCgroupRules {
+		allow = append(allow, deviceRule(r.Type, r.Major, r.Minor, r.Permissions))
+	}
 	b.spec.Linux.Resources.Devices = allow
 	return nil
 }

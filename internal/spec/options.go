@@ -28,6 +28,11 @@ type Options struct {
 	StopSignal  string   `json:"stopSignal,omitempty"`
 	StopTimeout *int     `json:"stopTimeout,omitempty"` // seconds; -1 waits for ever
 
+	Restart RestartPolicy `json:"restart,omitzero"`
+	// Health replaces parts of the image's health check.
+	Health *Healthcheck `json:"health,omitempty"`
+	Log    LogConfig    `json:"log,omitzero"`
+
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 
@@ -68,6 +73,23 @@ type Options struct {
 	PidsLimit         int64  `json:"pidsLimit,omitempty"` // 0 and -1 are unlimited
 	OOMScoreAdj       int    `json:"oomScoreAdj,omitempty"`
 	OOMKillDisable    bool   `json:"oomKillDisable,omitempty"`
+	MemorySwappiness  *int64 `json:"memorySwappiness,omitempty"` // 0 to 100, cgroup v1
+	CPUPeriod         int64  `json:"cpuPeriod,omitempty"`        // microseconds; 0 is the kernel's
+	CPUQuota          int64  `json:"cpuQuota,omitempty"`         // microseconds in each period; 0 is unlimited
+	CPURTPeriod       int64  `json:"cpuRTPeriod,omitempty"`      // microseconds, cgroup v1
+	CPURTRuntime      int64  `json:"cpuRTRuntime,omitempty"`     // microseconds, cgroup v1
+	BlkioWeight       uint16 `json:"blkioWeight,omitempty"`      // 10 to 1000; 0 is the kernel's
+	// BlkioWeightDevice and the four others limit single block devices.
+	BlkioWeightDevice []DeviceRate `json:"blkioWeightDevice,omitempty"`
+	DeviceReadBps     []DeviceRate `json:"deviceReadBps,omitempty"` // bytes a second
+	DeviceWriteBps    []DeviceRate `json:"deviceWriteBps,omitempty"`
+	DeviceReadIOps    []DeviceRate `json:"deviceReadIOps,omitempty"` // operations a second
+	DeviceWriteIOps   []DeviceRate `json:"deviceWriteIOps,omitempty"`
+	// CgroupParent is the path below which the container's cgroup lies; "" is
+	// Brig's own.
+	CgroupParent string `json:"cgroupParent,omitempty"`
+	// DeviceCgroupRules let devices through that have no node of --device.
+	DeviceCgroupRules []DeviceRule `json:"deviceCgroupRules,omitempty"`
 
 	Devices []Device          `json:"devices,omitempty"`
 	Ulimits []Ulimit          `json:"ulimits,omitempty"`
@@ -204,6 +226,19 @@ type Device struct {
 	Host        string `json:"host"`        // absolute path on the host
 	Container   string `json:"container"`   // absolute path in the container
 	Permissions string `json:"permissions"` // some of r, w and m
+}
+
+// DeviceRate is a limit, or a weight, for one block device.
+type DeviceRate struct {
+	Path string `json:"path"` // absolute path of the device on the host
+	Rate uint64 `json:"rate"`
+}
+
+// DeviceRule lets devices through the devices cgroup.
+type DeviceRule struct {
+	Type         string `json:"type"` // a, b or c
+	Major, Minor int64  // -1 is any
+	Permissions  string `json:"permissions"` // some of r, w and m
 }
 
 // Ulimit is a resource limit; -1 is unlimited.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // cpuPeriod is the CFS period in microseconds that --cpus is a share of.
@@ -23,7 +24,85 @@ func (b *builder) resources() error {
 		limit := b.o.PidsLimit
 		r.Pids = &specs.LinuxPids{Limit: &limit}
 	}
-	return nil
+	r.BlockIO, err = b.blockIO()
+	return err
+}
+
+// Resources are the limits that options ask for, but for those of devices: what
+// a running container can be given. The warnings are one-line texts.
+func Resources(o *Options, h *Host) (*specs.LinuxResources, []string, error) {
+	b, err := newBuilder(Input{Options: o, Host: h})
+	if err == nil {
+		err = o.Validate()
+	}
+	if err == nil {
+		err = b.resources()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return b.spec.Linux.Resources, b.res.Warnings, nil
+}
+
+// CheckBlockIO finds the devices whose I/O is to be limited, ahead of a start.
+func CheckBlockIO(o *Options) error {
+	_, err := (&builder{o: o}).blockIO()
+	return err
+}
+
+// blockIO finds the numbers of the devices that limits name.
+func (b *builder) blockIO() (*specs.LinuxBlockIO, error) {
+	o := b.o
+	io := &specs.LinuxBlockIO{}
+	if o.BlkioWeight != 0 {
+		io.Weight = &o.BlkioWeight
+	}
+	for _, d := range o.BlkioWeightDevice {
+		major, minor, err := blockDevice("--blkio-weight-device", d.Path)
+		if err != nil {
+			return nil, err
+		}
+		w := specs.LinuxWeightDevice{}
+		weight := uint16(d.Rate)
+		w.Major, w.Minor, w.Weight = major, minor, &weight
+		io.WeightDevice = append(io.WeightDevice, w)
+	}
+	for _, limit := range []struct {
+		flag  string
+		rates []DeviceRate
+		to    *[]specs.LinuxThrottleDevice
+	}{
+		{"--device-read-bps", o.DeviceReadBps, &io.ThrottleReadBpsDevice},
+		{"--device-write-bps", o.DeviceWriteBps, &io.ThrottleWriteBpsDevice},
+		{"--device-read-iops", o.DeviceReadIOps, &io.ThrottleReadIOPSDevice},
+		{"--device-write-iops", o.DeviceWriteIOps, &io.ThrottleWriteIOPSDevice},
+	} {
+		for _, d := range limit.rates {
+			major, minor, err := blockDevice(limit.flag, d.Path)
+			if err != nil {
+				return nil, err
+			}
+			t := specs.LinuxThrottleDevice{Rate: d.Rate}
+			t.Major, t.Minor = major, minor
+			*limit.to = append(*limit.to, t)
+		}
+	}
+	if io.Weight == nil && len(io.WeightDevice)+len(io.ThrottleReadBpsDevice)+len(io.ThrottleWriteBpsDevice)+
+		len(io.ThrottleReadIOPSDevice)+len(io.ThrottleWriteIOPSDevice) == 0 {
+		return nil, nil
+	}
+	return io, nil
+}
+
+func blockDevice(flag, path string) (major, minor int64, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, 0, badValue(flag, path, "%v", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, 0, badValue(flag, path, "not a block device")
+	}
+	return int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)), nil
 }
 
 // memory: swap counts with memory, and is as much again unless the user says.
@@ -52,6 +131,14 @@ func (b *builder) memory() *specs.LinuxMemory {
 			m.DisableOOMKiller = &disable
 		}
 	}
+	if o.MemorySwappiness != nil {
+		if b.host.Cgroup == CgroupV2 {
+			b.warn("--memory-swappiness: cgroup v2 cannot do this; going on without")
+		} else {
+			swappiness := uint64(*o.MemorySwappiness)
+			m.Swappiness = &swappiness
+		}
+	}
 	if *m == (specs.LinuxMemory{}) {
 		return nil
 	}
@@ -71,6 +158,22 @@ func (b *builder) cpu() (*specs.LinuxCPU, error) {
 		}
 		period, quota := uint64(cpuPeriod), o.NanoCPUs/(1e9/cpuPeriod)
 		c.Period, c.Quota = &period, &quota
+	}
+	if o.CPUPeriod > 0 {
+		period := uint64(o.CPUPeriod)
+		c.Period = &period
+	}
+	if o.CPUQuota != 0 {
+		quota := o.CPUQuota
+		c.Quota = &quota
+	}
+	if o.CPURTPeriod > 0 {
+		period := uint64(o.CPURTPeriod)
+		c.RealtimePeriod = &period
+	}
+	if o.CPURTRuntime > 0 {
+		runtime := o.CPURTRuntime
+		c.RealtimeRuntime = &runtime
 	}
 	if last, _ := lastOfList(o.CPUSetCPUs); o.CPUSetCPUs != "" && b.host.CPUs > 0 && last >= b.host.CPUs {
 		return nil, fmt.Errorf("--cpuset-cpus %q: requested CPUs are not available; this machine has 0-%d", o.CPUSetCPUs, b.host.CPUs-1)

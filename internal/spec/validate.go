@@ -18,7 +18,7 @@ const minMemory = 6 << 20
 // stored that could not start.
 func (o *Options) Validate() error {
 	for _, check := range [...]func() error{
-		o.checkModes, o.checkNetwork, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues,
+		o.checkModes, o.checkNetwork, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues, o.checkLifecycle,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -94,6 +94,10 @@ func (o *Options) checkMemory() error {
 		return fmt.Errorf("--memory-swap %d: counts memory and swap together, so it cannot be below --memory %d", o.MemorySwap, o.Memory)
 	case o.MemoryReservation > 0 && o.MemoryReservation < minMemory:
 		return fmt.Errorf("--memory-reservation %d: the minimum memory reservation allowed is 6MB", o.MemoryReservation)
+	case o.MemorySwappiness != nil && (*o.MemorySwappiness < 0 || *o.MemorySwappiness > 100):
+		return fmt.Errorf("--memory-swappiness %d: must be from 0 to 100", *o.MemorySwappiness)
+	case o.BlkioWeight != 0 && (o.BlkioWeight < 10 || o.BlkioWeight > 1000):
+		return fmt.Errorf("--blkio-weight %d: must be from 10 to 1000", o.BlkioWeight)
 	case o.Memory > 0 && o.MemoryReservation > o.Memory:
 		return fmt.Errorf("--memory-reservation %d: cannot be above --memory %d", o.MemoryReservation, o.Memory)
 	}
@@ -103,6 +107,15 @@ func (o *Options) checkMemory() error {
 func (o *Options) checkCPU() error {
 	if o.NanoCPUs < 0 || o.NanoCPUs > 0 && o.NanoCPUs < 1e7 {
 		return fmt.Errorf("--cpus %g: the least is 0.01", float64(o.NanoCPUs)/1e9)
+	}
+	if o.NanoCPUs > 0 && (o.CPUPeriod != 0 || o.CPUQuota != 0) {
+		return fmt.Errorf("conflicting options: --cpus and --cpu-period or --cpu-quota say the same; drop one of them")
+	}
+	if p := o.CPUPeriod; p != 0 && (p < 1000 || p > 1000000) {
+		return fmt.Errorf("--cpu-period %d: CPU CFS period must be from 1000 (1ms) to 1000000 (1s)", p)
+	}
+	if q := o.CPUQuota; q > 0 && q < 1000 {
+		return fmt.Errorf("--cpu-quota %d: CPU CFS quota cannot be less than 1000 (1ms)", q)
 	}
 	if o.CPUShares < 0 {
 		return fmt.Errorf("--cpu-shares %d: must be 0 or above", o.CPUShares)

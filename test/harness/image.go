@@ -5,6 +5,7 @@ import (
 	"bytes"
 	_ "crypto/sha256" // go-digest asks for it by name
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,8 +24,13 @@ import (
 // Image is a small image of one layer, to be made by a test. The entries are
 // written as they are, however hostile.
 type Image struct {
-	Name    string // name:tag
-	Config  v1.ImageConfig
+	Name   string // name:tag
+	Config v1.ImageConfig
+	// Docker are members of the config that only Docker's images have.
+	Docker struct {
+		Healthcheck any      `json:",omitempty"`
+		Shell       []string `json:",omitempty"`
+	}
 	Entries []Entry
 }
 
@@ -117,11 +123,7 @@ func (i *Image) Write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	config, err := json.Marshal(v1.Image{
-		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
-		Config:   i.Config,
-		RootFS:   v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
-	})
+	config, err := i.config(digest.FromBytes(layer))
 	if err != nil {
 		return err
 	}
@@ -147,6 +149,26 @@ func (i *Image) Write(w io.Writer) error {
 	}
 	_, err = w.Write(all)
 	return err
+}
+
+func (i *Image) config(layer digest.Digest) ([]byte, error) {
+	b, err := json.Marshal(v1.Image{
+		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		Config:   i.Config,
+		RootFS:   v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer}},
+	})
+	more, err2 := json.Marshal(i.Docker)
+	if err = errors.Join(err, err2); err != nil || string(more) == "{}" {
+		return b, err
+	}
+	var all, config map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(b, &all), json.Unmarshal(all["config"], &config), json.Unmarshal(more, &config)); err != nil {
+		return nil, err
+	}
+	if all["config"], err = json.Marshal(config); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
 }
 
 func archive(entries []Entry) ([]byte, error) {

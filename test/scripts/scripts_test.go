@@ -212,7 +212,9 @@ func image(ts *testscript.TestScript, neg bool, args []string) {
 		case "rm":
 			i.Remove(name)
 		case "config":
-			ts.Check(json.Unmarshal([]byte(ts.ReadFile(rest)), &i.Config))
+			text := []byte(ts.ReadFile(rest))
+			ts.Check(json.Unmarshal(text, &i.Config))
+			ts.Check(json.Unmarshal(text, &i.Docker))
 		default:
 			ts.Fatalf("unknown change %q", change)
 		}

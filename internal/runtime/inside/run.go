@@ -30,6 +30,24 @@ func Map(fd, size int) (*Program, error) {
 	return p, nil
 }
 
+// Load is Map of a copy of the program: of one that is started again and again.
+func Load(program []byte) (*Program, error) {
+	if len(program) < headerSize {
+		return nil, errors.New("start program: truncated")
+	}
+	mem, err := syscall.Mmap(-1, 0, len(program), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED|syscall.MAP_ANON)
+	if err != nil {
+		return nil, errors.New("map the start program: " + err.Error())
+	}
+	copy(mem, program)
+	p := &Program{mem: mem, base: unsafe.Pointer(&mem[0])}
+	if err := p.relocate(); err != nil {
+		p.Unmap()
+		return nil, err
+	}
+	return p, nil
+}
+
 func (p *Program) header() *header { return (*header)(unsafe.Pointer(&p.mem[0])) }
 
 func (p *Program) relocate() error {

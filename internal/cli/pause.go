@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newPause(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "pause CONTAINER [CONTAINER...]",
+		Short:   "Make all processes of containers stand still",
+		Example: `  brig pause web`,
+		Args:    minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.forEach(args, func(name string) error {
+				c, err := a.container(name)
+				if err != nil {
+					return err
+				}
+				return c.Pause()
+			})
+		},
+	}
+}
+
+func newUnpause(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "unpause CONTAINER [CONTAINER...]",
+		Short:   "Let the processes of paused containers go on",
+		Example: `  brig unpause web`,
+		Args:    minArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.forEach(args, func(name string) error {
+				c, err := a.container(name)
+				if err != nil {
+					return err
+				}
+				return c.Unpause()
+			})
+		},
+	}
+}
