@@ -48,11 +48,15 @@ func isBind(m specs.Mount, o *mountOptions) bool { return o.bind || m.Type == "b
 func (p *planner) bindSource(m specs.Mount, o *mountOptions) (*bindMount, error) {
 	b := &bindMount{source: p.sourcePath(m)}
 	if rel, ok := p.ownPath(b.source); ok {
-		if o.idmap || len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-			return nil, fmt.Errorf("source %s: cannot give IDs of its own to a mount of the container's own tree", m.Source)
+		idmap, err := p.idmapOf(m, o)
+		if err == nil && idmap != nil {
+			idmap, err = dupFile(idmap) // for the child to keep
+		}
+		if err != nil {
+			return nil, err
 		}
 		b.source, b.within, b.isDir = rel, true, p.isDirWithin(rel)
-		b.ops = p.bindOps(o, false)
+		b.ops = withIDMap(p.bindOps(o, false), idmap, o)
 		return b, nil
 	}
 	idmap, err := p.idmapOf(m, o)
@@ -76,6 +80,14 @@ func (p *planner) bindSource(m specs.Mount, o *mountOptions) (*bindMount, error)
 	}
 	b.reg, b.cloned = p.pass(tree), true
 	return b, p.prepareTree(b, m, o, tree, idmap)
+}
+
+func dupFile(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 func sourceError(source string, err error) error {
@@ -116,10 +128,7 @@ func (p *planner) prepareTree(b *bindMount, m specs.Mount, o *mountOptions, tree
 			return err
 		}
 	}
-	if idmap != nil {
-		ops = append([]attrOp{{set: unix.MOUNT_ATTR_IDMAP, userns: idmap, recursive: o.ridmap}}, ops...)
-	}
-	for _, op := range ops {
+	for _, op := range withIDMap(ops, idmap, o) {
 		if err := op.apply(tree); err != nil {
 			if op.userns != nil && errors.Is(err, unix.EINVAL) {
 				return fmt.Errorf("mount %s with IDs of its own: %w: its file system (or this kernel) cannot", m.Source, err)
@@ -128,6 +137,15 @@ func (p *planner) prepareTree(b *bindMount, m specs.Mount, o *mountOptions, tree
 		}
 	}
 	return nil
+}
+
+// withIDMap maps IDs first: the kernel does so only before a mount is attached,
+// and not twice.
+func withIDMap(ops []attrOp, idmap *os.File, o *mountOptions) []attrOp {
+	if idmap == nil {
+		return ops
+	}
+	return append([]attrOp{{set: unix.MOUNT_ATTR_IDMAP, userns: idmap, recursive: o.ridmap}}, ops...)
 }
 
 // procRootIno is the inode number of the root of every proc file system,
@@ -260,16 +278,24 @@ func (p *planner) cloneWithin(b *bindMount, o *mountOptions) {
 
 func (p *planner) setattrs(tree uint8, ops []attrOp) {
 	for _, op := range ops {
-		p.setattr(tree, op.set, op.clr, op.propagation, op.recursive)
+		p.emit(tree, op)
 	}
 }
 
-// setattr emits mount_setattr(2) on the mount in register tree.
 func (p *planner) setattr(tree uint8, set, clr, propagation uint64, recursive bool) {
+	p.emit(tree, attrOp{set: set, clr: clr, propagation: propagation, recursive: recursive})
+}
+
+// emit has the child change the mount in register tree, mount_setattr(2).
+func (p *planner) emit(tree uint8, op attrOp) {
 	flags := emptyPath
-	if recursive {
+	if op.recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	attr := p.Words(set, clr, propagation, 0) // struct mount_attr
+	attr := p.Words(op.set, op.clr, op.propagation, 0) // struct mount_attr
+	if op.userns != nil {
+		const usernsFD = 24
+		p.Pseudo(inside.Store32, inside.P(uint32(p.Offset(attr))+usernsFD), inside.R(p.pass(op.userns)))
+	}
 	p.Call(unix.SYS_MOUNT_SETATTR, inside.R(tree), p.Str(""), inside.V(flags), attr, inside.V(32))
 }

@@ -259,7 +259,7 @@ func (p *planner) console() {
 	p.What("bind the terminal on /dev/console")
 	p.Call(unix.SYS_OPEN_TREE, inside.R(slave), p.Str(""), inside.V(emptyPath|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).To(p.tmp2)
 	console := p.NewReg()
-	p.target("/dev/console", true, console)
+	p.target(path.Join(p.view.resolve("/dev"), "console"), true, console)
 	p.moveTo(p.tmp2, console)
 }
 

@@ -102,7 +102,22 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	if flags&unix.CLONE_NEWUSER != 0 {
 		p.becomeRoot()
 	}
-	return p.process(cfg.Process)
+	p.setProcess(cfg.Process, func(name string) (*os.File, error) { return openIn(cfg.PID, name) })
+	return p.process(p.run)
+}
+
+// openIn opens (O_PATH) a file of a running container.
+func openIn(pid int, name string) (*os.File, error) {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fd, err := openat2(root, name, openPath, inRoot)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // asCaller sets what only a process in the caller's namespaces can.

@@ -39,6 +39,7 @@ func (p *planner) rootfs() error {
 	if err != nil {
 		return err
 	}
+	p.setProcess(p.spec.Process, func(name string) (*os.File, error) { return p.view.open(p.view.resolve(name)) })
 	root, err := rootPropagation(p.spec.Linux.RootfsPropagation)
 	if err != nil {
 		return err

@@ -321,6 +321,16 @@ func TestMountsSeeTheMountsBefore(t *testing.T) {
 	if r := run(t, root, spec, nil); r.err != nil || r.stdout != "a/x" {
 		t.Errorf("%+v", r)
 	}
+	// They can have IDs of their own, too.
+	for i := 4; i < 7; i++ {
+		m := &spec.Mounts[7+i]
+		m.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+		m.GIDMappings = m.UIDMappings
+	}
+	spec.Process.Args = []string{"sh", "-c", "cat /final/x/y/z/z/x/y/z/x/file; stat -c %u /mnt/x /final"}
+	if r := run(t, root, spec, nil); r.err != nil || r.stdout != "a/x0\n100000\n" {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestLinksOnTheWayToAMountPoint(t *testing.T) {

@@ -179,8 +179,9 @@ type planner struct {
 	gateReg uint8  // Config.Gate, from streams on
 	how     map[how]inside.Arg
 
-	linux    *specs.Linux // the container's, or nil
-	inUserns bool         // the program will be in another user namespace than the caller
+	run      *specs.Process // what to execute, with all of its environment
+	linux    *specs.Linux   // the container's, or nil
+	inUserns bool           // the program will be in another user namespace than the caller
 
 	view   *view               // the container's tree, while its mounts are planned
 	idmaps map[string]*os.File // user namespaces of idmapped mounts, by their maps
@@ -266,7 +267,7 @@ func (p *planner) container() error {
 	if len(p.spec.Linux.Sysctl) > 0 && !p.hasProc {
 		return fmt.Errorf("spec: linux.sysctl: needs a mount of type proc on /proc")
 	}
-	return p.process(p.spec.Process)
+	return p.process(p.run)
 }
 
 // prologue makes the child die with its parent, invisible to the processes of

@@ -78,7 +78,7 @@ func (v *view) open(name string) (*os.File, error) {
 		return nil, unix.ENOENT
 	}
 	if rel == "/" {
-		rel = "."
+		return dupFile(dir) // a mount point, of a directory or a file
 	}
 	fd, err := openat2(dir, rel, openPath, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {

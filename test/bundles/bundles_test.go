@@ -35,7 +35,7 @@ echo == mounts; cat /proc/self/mountinfo
 echo == nodes; for f in /dev/* /dev/pts/*; do stat -c '%n %F %a %u:%g %t:%T' $f; readlink $f; done
 echo == status; grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp:)' /proc/self/status
 echo == limits; cat /proc/self/limits
-echo == other; umask; pwd; hostname; cat /proc/self/oom_score_adj; cat /proc/self/uid_map; env | grep -vE '^(HOME|SHLVL|PWD)=' | sort; ls /proc/self/fd | wc -w
+echo == other; umask; pwd; hostname; cat /proc/self/oom_score_adj; cat /proc/self/uid_map; env | grep -vE '^(SHLVL|PWD|OLDPWD)=' | sort; ls /proc/self/fd | wc -w
 cat /proc/sys/kernel/shmmax; test -w / && echo writable; true`
 
 func newBundle(t *testing.T) *bundle {
