@@ -91,21 +91,7 @@ func (c *createFlags) add(cmd *cobra.Command) {
 	c.addLifecycle(f)
 	c.addHealth(f)
 	c.addLog(f)
-	addLater(f)
 	addRefused(f)
-}
-
-// addLater refuses flags of Docker's that are still to come with a word on what
-// to do until then.
-func addLater(f *pflag.FlagSet) {
-	for _, l := range []struct{ name, short, fix string }{
-		{"userns", "", "user namespaces come in a later version"},
-	} {
-		f.VarP(&parsedValue{kind: "value", set: func(v string) error {
-			return fmt.Errorf("--%s is not supported yet: %s", l.name, l.fix)
-		}}, l.name, l.short, l.fix)
-		f.MarkHidden(l.name)
-	}
 }
 
 // addRefused refuses flags of Docker's that Brig will not have, or that mean
@@ -211,6 +197,16 @@ func (c *createFlags) addNamespaces(f *pflag.FlagSet) {
 	parsed(f, "pid", "", "mode", "PID namespace: host or container:NAME", spec.ParsePID, func(v spec.PIDMode) { o.PID = v })
 	parsed(f, "ipc", "", "mode", "IPC namespace: private, host or container:NAME", spec.ParseIPC, func(v spec.IPCMode) { o.IPC = v })
 	parsed(f, "uts", "", "mode", "UTS namespace: host", spec.ParseUTS, func(v spec.UTSMode) { o.UTS = v })
+	parsed(f, "userns", "", "mode", "user namespace: host, auto[:size=N], or keep-id for an ordinary user", spec.ParseUserns,
+		func(v spec.UserNS) { o.UserNS.Mode, o.UserNS.Size = v.Mode, v.Size })
+	for _, m := range []struct {
+		flag string
+		list *[]spec.IDMap
+	}{{"uidmap", &o.UserNS.UIDs}, {"gidmap", &o.UserNS.GIDs}} {
+		parsed(f, m.flag, "", "container:host:size", "a range of IDs of the container's own user namespace; repeatable",
+			func(v string) (spec.IDMap, error) { return spec.ParseIDMap("--"+m.flag, v) },
+			func(v spec.IDMap) { *m.list = append(*m.list, v) })
+	}
 	parsed(f, "cgroupns", "", "mode", "cgroup namespace: private or host", spec.ParseCgroupns, func(v spec.CgroupnsMode) { o.Cgroupns = v })
 	parsed(f, "sysctl", "", "name=value", "kernel parameter of the container's namespaces",
 		func(v string) (p pair, err error) {

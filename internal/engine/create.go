@@ -73,6 +73,9 @@ func (e *Engine) create(o CreateOptions, starting bool) (*Container, *os.File, e
 		ImageConfig: o.Resolved.Config, Options: o.Options, AutoRemove: o.AutoRemove, Starting: starting,
 		Detached: o.Detached, Platform: o.Platform, engine: e, Policy: o.Policy, Explain: o.Explain, observe: o.Observe, leash: o.Leash,
 	}
+	if err := c.planIDs(); err != nil {
+		return nil, nil, err
+	}
 	if err := c.planVolumes(); err != nil {
 		return nil, nil, err
 	}

@@ -81,6 +81,7 @@ type InspectionHost struct {
 	CapDrop           []string
 	CapAmbient        bool
 	CgroupnsMode      string
+	UsernsMode        string
 	Dns               []string
 	DnsOptions        []string
 	DnsSearch         []string
@@ -227,7 +228,7 @@ func (c *Container) inspectHost() InspectionHost {
 	o := &c.Options
 	h := InspectionHost{
 		NetworkMode: string(c.Network()), PortBindings: portBindings(o.Publish), PublishAllPorts: o.PublishAll, AutoRemove: c.AutoRemove, CapAdd: o.CapAdd, CapDrop: o.CapDrop, CapAmbient: o.CapAmbient,
-		CgroupnsMode: orPrivate(string(o.Cgroupns)), Dns: list(o.DNS), DnsOptions: list(o.DNSOptions), DnsSearch: list(o.DNSSearch),
+		CgroupnsMode: orPrivate(string(o.Cgroupns)), UsernsMode: o.UserNS.Mode, Dns: list(o.DNS), DnsOptions: list(o.DNSOptions), DnsSearch: list(o.DNSSearch),
 		GroupAdd: o.GroupAdd, IpcMode: orPrivate(string(o.IPC)), OomScoreAdj: o.OOMScoreAdj, PidMode: string(o.PID), Privileged: o.Privileged,
 		ReadonlyRootfs: o.ReadOnly, UTSMode: string(o.UTS), ShmSize: o.ShmSize, Sysctls: o.Sysctls, Init: o.Init, CpuShares: o.CPUShares,
 		Memory: o.Memory, NanoCpus: o.NanoCPUs, CpusetCpus: o.CPUSetCPUs, CpusetMems: o.CPUSetMems, MemoryReservation: o.MemoryReservation,

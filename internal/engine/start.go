@@ -43,6 +43,7 @@ type starter struct {
 	trees   map[string]*os.File // mounts by what the specification calls their source
 	result  *spec.Result
 	witness *witness.Witness
+	userns  *os.File // the container's own, or nil
 	attach  monitor.Streams
 	size    ConsoleSize
 	net     *attached
@@ -325,6 +326,9 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 		WritablePaths: s.result.WritablePaths, Cgroups: s.group.Layout, Trees: s.trees,
 		OwnStreams: [3]bool{s.c.Options.OpenStdin || s.c.Options.TTY, true, true}, // a closed input is /dev/null
 	}
+	if s.userns != nil {
+		cfg.MountPoint = "/" // the way to the store is closed to the container's root
+	}
 	if err := s.terminal(&cfg); err != nil {
 		return cfg, err
 	}
@@ -355,19 +359,30 @@ func (c *Container) clearCgroups() {
 // mount mounts the root file system, nowhere: the container's mount namespace
 // will be the first to see it.
 func (s *starter) mount() (*os.File, error) {
-	root, err := s.c.mount()
+	if u := &s.c.Options.UserNS; u.Own() {
+		ns, err := runtime.NewUserNamespace(spec.Mappings(u.UIDs), spec.Mappings(u.GIDs))
+		if err != nil {
+			return nil, err
+		}
+		s.userns = s.keep(ns)
+	}
+	root, err := s.c.mountMapped(s.c.idMap(s.userns))
 	if err != nil {
 		return nil, err
 	}
 	return s.keep(root), nil
 }
 
-func (c *Container) mount() (*os.File, error) {
+// mount mounts the container's root as it is on the disk.
+func (c *Container) mount() (*os.File, error) { return c.mountMapped(nil) }
+
+// mountMapped mounts it with the owners that a user namespace gives it.
+func (c *Container) mountMapped(ids *snapshot.IDMap) (*os.File, error) {
 	upper, work, err := snapshot.PrepareUpper(c.dir())
 	if err != nil {
 		return nil, err
 	}
-	root, err := c.engine.Layers.Mount(snapshot.MountOptions{Lower: c.Layers, Upper: upper, Work: work, Volatile: c.AutoRemove})
+	root, err := c.engine.Layers.Mount(snapshot.MountOptions{Lower: c.Layers, Upper: upper, Work: work, IDMap: ids, Volatile: c.AutoRemove})
 	if err != nil {
 		return nil, fmt.Errorf("mount the image's layers: %w", err)
 	}
@@ -379,6 +394,9 @@ func (s *starter) spec(root *os.File) error {
 	in, err := s.c.specInput(root)
 	if err != nil {
 		return err
+	}
+	if s.userns != nil {
+		in.UserPath = fmt.Sprintf("/proc/self/fd/%d", s.userns.Fd())
 	}
 	if err := s.etc(&in); err != nil {
 		return err
@@ -497,6 +515,7 @@ func (s *starter) terminal(cfg *runtime.Config) error {
 			pts = m
 		}
 	}
+	pts.Options = s.c.terminalOwner(pts.Options)
 	t, err := runtime.NewTerminal(pts)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/rootless/holder"
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // Enter runs this command again in the user's namespace, as root there, and
@@ -29,6 +30,7 @@ func Enter(env []string) (code int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("make your user namespace: %w", err)
 	}
+	env = append(env, fmt.Sprintf("%s=%d:%d", userns.OuterVar, os.Getuid(), os.Getgid()))
 	return run(pid, append(os.Environ(), env...))
 }
 

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -17,11 +18,23 @@ type MountOptions struct {
 	Lower       []string // chain IDs, base first; none for an empty image
 	Upper, Work string   // the writable layer's directories; both empty for a read-only view
 
+	// IDMap is a user namespace by whose maps the files of all layers belong to
+	// others than on the disk; nil leaves their owners as they are.
+	IDMap *IDMap
+
 	// Volatile leaves it to chance whether the writable layer survives a power
 	// cut: fsync(2) inside returns at once, and unmounting does not sync the
 	// whole file system of Upper, which else is most of what a short-lived
 	// container costs the disk. For containers that nobody keeps.
 	Volatile bool
+}
+
+// IDMap gives the files of layers other owners.
+type IDMap struct {
+	Namespace *os.File // the user namespace whose maps count
+	// UID and GID are what its root is outside: in their name overlayfs makes its
+	// files, because the mounter's own IDs may not be mapped.
+	UID, GID uint32
 }
 
 // maxLower is the kernel's limit (fs/overlayfs/params.h, OVL_MAX_STACK).
@@ -47,11 +60,19 @@ func (s *Store) Mount(o MountOptions) (*os.File, error) {
 		// container again has chosen that.
 		os.RemoveAll(o.Work + "/work/incompat")
 	}
-	var fd int
-	if appendsLower() {
-		fd, err = mountAppending(p)
+	fd := -1
+	mount := func() (err error) {
+		if appendsLower() {
+			fd, err = mountAppending(p)
+		} else {
+			fd, err = mountJoined(p)
+		}
+		return err
+	}
+	if o.IDMap != nil {
+		err = mapped(o.IDMap, []string{s.dir, filepath.Dir(o.Upper)}, mount)
 	} else {
-		fd, err = mountJoined(p)
+		err = mount()
 	}
 	if err != nil {
 		for _, d := range p.lower {
@@ -65,6 +86,56 @@ func (s *Store) Mount(o MountOptions) (*os.File, error) {
 		return nil, fmt.Errorf("mount root of %d layers: %w", len(o.Lower), err)
 	}
 	return os.NewFile(uintptr(fd), "overlay root"), nil
+}
+
+// mapped calls f in a mount namespace where the directories are mounts of
+// themselves with other owners (mount_setattr(2), MOUNT_ATTR_IDMAP): overlayfs
+// itself cannot map, and its layers can, since 5.19.
+func mapped(m *IDMap, dirs []string, f func() error) error {
+	return mountns.Private(func() error {
+		for _, dir := range dirs {
+			fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+			if err != nil {
+				return &os.PathError{Op: "clone the mount of", Path: dir, Err: err}
+			}
+			err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(m.Namespace.Fd())})
+			if err == unix.EINVAL {
+				err = fmt.Errorf("%w: its file system cannot map IDs", err)
+			}
+			if err == nil {
+				err = unix.MoveMount(fd, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH)
+			}
+			unix.Close(fd)
+			if err != nil {
+				return fmt.Errorf("map the IDs of %s: %w", dir, err)
+			}
+		}
+		if err := m.become(); err != nil {
+			return fmt.Errorf("become the owner of the layers: %w", err)
+		}
+		return f()
+	})
+}
+
+// become makes this thread, which must not serve anything else, the mapped root
+// for what concerns files. That takes the capabilities away that concern files
+// (capabilities(7), "Effect of user ID changes"), so they are taken back.
+func (m *IDMap) become() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return err
+	}
+	for _, set := range []struct {
+		call uintptr
+		id   uint32
+	}{{unix.SYS_SETFSGID, m.GID}, {unix.SYS_SETFSUID, m.UID}} {
+		unix.RawSyscall(set.call, uintptr(set.id), 0, 0)
+		if now, _, _ := unix.RawSyscall(set.call, uintptr(^uint32(0)), 0, 0); uint32(now) != set.id {
+			return unix.EPERM // setfsuid(2) itself reports no errors
+		}
+	}
+	return unix.Capset(&hdr, &caps[0])
 }
 
 // plan is MountOptions with paths.

@@ -53,6 +53,9 @@ type Input struct {
 	PIDPath, IPCPath, NetworkPath string
 	// SharedHostname is the host name of the container whose network is shared.
 	SharedHostname string
+	// UserPath is the ready-made user namespace of a container with one of its
+	// own (Options.UserNS), whose maps are those of the options.
+	UserPath string
 	// ShmPath is a tmpfs on the host that becomes /dev/shm: needed to join a
 	// container's IPC namespace, possible for a shareable one.
 	ShmPath string
@@ -162,6 +165,9 @@ func (b *builder) namespaces() error {
 	}
 	if !b.o.Cgroupns.Host() {
 		ns = append(ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	if b.o.UserNS.Own() {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.UserNamespace, Path: b.UserPath})
 	}
 	b.spec.Linux.Namespaces = ns
 	return nil
@@ -383,7 +389,7 @@ func (b *builder) sysctls() error {
 	m := make(map[string]string, 2+len(b.o.Sysctls))
 	if b.o.Network.Own() && b.o.Network.Container() == "" {
 		if b.res.Capabilities.Has(capability.NET_RAW) {
-			m["net.ipv4.ping_group_range"] = "0 " + strconv.FormatUint(uint64(b.host.lastGroup()), 10)
+			m["net.ipv4.ping_group_range"] = "0 " + strconv.FormatUint(uint64(b.lastGroup()), 10)
 		}
 		if b.res.Capabilities.Has(capability.NET_BIND_SERVICE) {
 			m["net.ipv4.ip_unprivileged_port_start"] = "0"

@@ -40,7 +40,7 @@ func (b *builder) systemMounts(user []specs.Mount) []specs.Mount {
 		specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
 			Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
-			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			Options: b.devptsOptions([]string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"})},
 		specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs",
 			Options: b.unlessPrivileged("ro")},
 		specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
@@ -144,6 +144,9 @@ func (b *builder) bindMount(m *Mount) (specs.Mount, error) {
 		options = append(options, ro)
 	}
 	if m.Type == MountVolume {
+		if b.o.UserNS.Own() { // its files keep the IDs that the image gave them
+			options = append(options, "idmap")
+		}
 		// Docker gives the mount of a volume no propagation.
 		return specs.Mount{Destination: m.Target, Type: "bind", Source: b.VolumeSources[m.Target], Options: append(options, "rprivate")}, nil
 	}

@@ -55,6 +55,7 @@ type Options struct {
 	IPC      IPCMode      `json:"ipc,omitempty"`
 	UTS      UTSMode      `json:"uts,omitempty"`
 	Cgroupns CgroupnsMode `json:"cgroupns,omitempty"`
+	UserNS   UserNS       `json:"userns,omitzero"`
 
 	Mounts []Mount `json:"mounts,omitempty"`
 	// VolumesFrom are the containers whose mounts are part of Mounts since the

@@ -18,7 +18,7 @@ const minMemory = 6 << 20
 // stored that could not start.
 func (o *Options) Validate() error {
 	for _, check := range [...]func() error{
-		o.checkModes, o.checkNetwork, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues, o.checkLifecycle,
+		o.checkModes, o.checkUserns, o.checkNetwork, o.checkMounts, o.checkMemory, o.checkCPU, o.checkSysctls, o.checkValues, o.checkLifecycle,
 	} {
 		if err := check(); err != nil {
 			return err
