@@ -19,6 +19,7 @@ import (
 	"github.com/brig-run/brig/internal/network"
 	"github.com/brig-run/brig/internal/network/undo"
 	"github.com/brig-run/brig/internal/relay"
+	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/internal/userns"
 )
@@ -92,8 +93,13 @@ func (s *starter) attachNetworks() error {
 		return err
 	}
 	s.files = append(s.files, s.net.held...)
+	var create func() (*os.File, error)
+	if s.userns != nil { // so that the container's capabilities count in it
+		create = func() (*os.File, error) { return runtime.NewNetworkNamespace(s.userns) }
+	}
 	s.net.Attachment, err = c.engine.Networks().Attach(network.Request{
-		Dir: c.dir(), Member: c.member(), Wishes: wishes(wanted), Ports: ports, NameServer: s.net.resolver.Embedded,
+		NewNamespace: create,
+		Dir:          c.dir(), Member: c.member(), Wishes: wishes(wanted), Ports: ports, NameServer: s.net.resolver.Embedded,
 	})
 	if err != nil {
 		return networkError(err)

@@ -240,7 +240,9 @@ func (s *starter) run(before *monitor.State) (int, error) {
 		go func() { made <- s.makeGroup() }()
 	}
 	// So may the kernel's part of networks, for which it makes a namespace.
-	err = s.attachNetworks()
+	if err = s.userNamespace(); err == nil {
+		err = s.attachNetworks()
+	}
 	var cfg runtime.Config
 	if err == nil {
 		cfg, err = s.prepare()
@@ -359,13 +361,6 @@ func (c *Container) clearCgroups() {
 // mount mounts the root file system, nowhere: the container's mount namespace
 // will be the first to see it.
 func (s *starter) mount() (*os.File, error) {
-	if u := &s.c.Options.UserNS; u.Own() {
-		ns, err := runtime.NewUserNamespace(spec.Mappings(u.UIDs), spec.Mappings(u.GIDs))
-		if err != nil {
-			return nil, err
-		}
-		s.userns = s.keep(ns)
-	}
 	root, err := s.c.mountMapped(s.c.idMap(s.userns))
 	if err != nil {
 		return nil, err

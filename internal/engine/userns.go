@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/snapshot"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/internal/userns"
@@ -147,6 +148,19 @@ func autoRange(kind string) (first, count uint32) {
 		}
 	}
 	return autoFirst, autoCount
+}
+
+// userNamespace makes the container's own user namespace, if it shall have one.
+func (s *starter) userNamespace() error {
+	u := &s.c.Options.UserNS
+	if !u.Own() {
+		return nil
+	}
+	ns, err := runtime.NewUserNamespace(spec.Mappings(u.UIDs), spec.Mappings(u.GIDs))
+	if err == nil {
+		s.userns = s.keep(ns)
+	}
+	return err
 }
 
 // idMap is how the layers are mapped into the container's user namespace; nil

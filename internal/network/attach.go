@@ -21,6 +21,9 @@ type Request struct {
 	Ports  []Port // published to the first network that is not internal; see Bind
 	// NameServer makes the sockets of a name server.
 	NameServer bool
+	// NewNamespace makes the network namespace; nil for one that belongs to the
+	// caller's user namespace.
+	NewNamespace func() (*os.File, error)
 }
 
 // Attachment is a container's networks in the making.
@@ -30,13 +33,14 @@ type Attachment struct {
 	// once Wait has returned.
 	NameServer [2]*os.File
 
-	store      *Store
-	dir        string
-	nameServer bool
-	locked     *os.File
-	nets       []*Network
-	ns         chan namespaceResult
-	done       chan error
+	store        *Store
+	dir          string
+	nameServer   bool
+	locked       *os.File
+	nets         []*Network
+	newNamespace func() (*os.File, error)
+	ns           chan namespaceResult
+	done         chan error
 }
 
 // Record is what a container has of networks while it runs.
@@ -55,7 +59,7 @@ type namespaceResult struct {
 //
 // On an error nothing is left; else the caller must call Wait.
 func (s *Store) Attach(r Request) (*Attachment, error) {
-	a := &Attachment{store: s, dir: r.Dir, nameServer: r.NameServer, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
+	a := &Attachment{store: s, dir: r.Dir, nameServer: r.NameServer, newNamespace: r.NewNamespace, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
 	a.Ports = r.Ports
 	for _, w := range r.Wishes {
 		n, err := s.Find(w.Network)
@@ -198,7 +202,7 @@ func (a *Attachment) make() {
 		filtered <- err
 	}()
 	handed := false
-	err = namespace(func(ns *os.File) error {
+	err = namespace(a.newNamespace, func(ns *os.File) error {
 		handed = true
 		return a.inside(host, ns, func() bool { <-ready; return bridges == nil })
 	}, a.ns)

@@ -319,11 +319,16 @@ func defaultRoute(inside *netlink.Handle, l *Link) error {
 	return nil
 }
 
-// namespace makes a network namespace, hands it to whoever receives from ns, and
+// namespace makes a network namespace, by create or in a thread, hands it to whoever receives from ns, and
 // runs f in a thread that is in it.
-func namespace(f func(ns *os.File) error, ns chan<- namespaceResult) error {
+func namespace(create func() (*os.File, error), f func(ns *os.File) error, ns chan<- namespaceResult) error {
+	if create == nil {
+		create = unshareNet
+	} else {
+		create = joined(create)
+	}
 	return onThread(func() error {
-		file, err := unshareNet()
+		file, err := create()
 		if err != nil {
 			return err
 		}
@@ -352,6 +357,21 @@ func onThread(f func() error) error {
 		done <- f()
 	}()
 	return <-done
+}
+
+// joined puts the thread into the namespace that create makes.
+func joined(create func() (*os.File, error)) func() (*os.File, error) {
+	return func() (*os.File, error) {
+		ns, err := create()
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			ns.Close()
+			return nil, fmt.Errorf("join the container's network namespace: %w", err)
+		}
+		return ns, nil
+	}
 }
 
 func unshareNet() (*os.File, error) {

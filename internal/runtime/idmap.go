@@ -27,7 +27,7 @@ func NewUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 }
 
 func newUserNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
-	h, err := newHolder(-1)
+	h, err := newHolder(-1, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +76,25 @@ func (h *holder) readMap(name string) (ids []specs.LinuxIDMapping, err error) {
 	return ids, nil
 }
 
+// NewNetworkNamespace makes a network namespace that belongs to a user namespace.
+func NewNetworkNamespace(userns *os.File) (*os.File, error) {
+	h, err := newHolder(int(userns.Fd()), unix.CLONE_NEWNET)
+	if err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	defer h.end()
+	return os.Open(h.file("ns/net"))
+}
+
 // newHolder starts a holder in a new user namespace, or in that of descriptor
-// ns. It says by a byte that it has joined it.
-func newHolder(ns int) (h *holder, err error) {
+// ns, and there in the new namespaces more (CLONE_NEW*). It says by a byte that it
+// has joined them.
+func newHolder(ns int, more uintptr) (h *holder, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	pid, err := startHolder(pair, ns)
+	pid, err := startHolder(pair, ns, more)
 	unix.Close(pair[1])
 	if err != nil {
 		unix.Close(pair[0])
@@ -104,7 +115,7 @@ func orEPERM(err error) error {
 	return err
 }
 
-func startHolder(pair [2]int, ns int) (pid int, err error) {
+func startHolder(pair [2]int, ns int, more uintptr) (pid int, err error) {
 	b := inside.NewBuilder()
 	b.What("hold a user namespace")
 	buf := b.Words(0)
@@ -113,6 +124,9 @@ func startHolder(pair [2]int, ns int) (pid int, err error) {
 	if ns >= 0 {
 		flags = 0
 		b.Call(unix.SYS_SETNS, inside.V(ns), inside.V(unix.CLONE_NEWUSER))
+	}
+	if more != 0 {
+		b.Call(unix.SYS_UNSHARE, inside.V(more))
 	}
 	b.Call(unix.SYS_WRITE, inside.V(pair[1]), buf, inside.V(1))
 	b.Call(unix.SYS_READ, inside.V(pair[1]), buf, inside.V(1))
@@ -193,7 +207,7 @@ func mapsOf(path string) (uids, gids []specs.LinuxIDMapping, err error) {
 		return nil, nil, err
 	}
 	defer ns.Close()
-	h, err := newHolder(int(ns.Fd()))
+	h, err := newHolder(int(ns.Fd()), 0)
 	if err != nil {
 		return nil, nil, err
 	}
