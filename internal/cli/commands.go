@@ -42,6 +42,7 @@ func commands() []command {
 		{"compose", groupRun, newCompose},
 
 		{"images", groupImages, newImages},
+		{"build", groupImages, newBuild},
 		{"pull", groupImages, newPull},
 		{"push", groupImages, newPush},
 		{"load", groupImages, newLoad},

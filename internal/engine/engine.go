@@ -73,6 +73,10 @@ func (e *Engine) path(parts ...string) string {
 // RecorderFile is where the programs of recorders are kept; see record.Open.
 func (e *Engine) RecorderFile() string { return e.path("cache", "recorder.json") }
 
+// BuildCache is the directory in which a builder keeps what the next build can
+// use; package build.
+func (e *Engine) BuildCache() string { return e.path("cache", "build") }
+
 // makeDirs makes the directories; mnt, the last, says that all are there.
 func (e *Engine) makeDirs() error {
 	if err := os.MkdirAll(e.Root, 0o711); err != nil {
