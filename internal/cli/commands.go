@@ -41,6 +41,7 @@ func commands() []command {
 
 		{"compose", groupRun, newCompose},
 
+		{"image", groupImages, newImage},
 		{"images", groupImages, newImages},
 		{"build", groupImages, newBuild},
 		{"pull", groupImages, newPull},

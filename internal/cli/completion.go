@@ -19,11 +19,12 @@ func completing(args []string) bool {
 // capabilities. It is done only when the shell asks.
 func addCompletions(a *app, root *cobra.Command) {
 	for _, c := range root.Commands() {
-		if c.Name() == "volume" {
-			for _, sub := range c.Commands() {
-				if sub.Name() == "rm" || sub.Name() == "inspect" {
-					sub.ValidArgsFunction = a.completeVolumes
-				}
+		for _, sub := range c.Commands() {
+			switch c.Name() + " " + sub.Name() {
+			case "volume rm", "volume inspect":
+				sub.ValidArgsFunction = a.completeVolumes
+			case "image rm", "image inspect", "image push", "image tag", "image save", "image history":
+				sub.ValidArgsFunction = a.completeImages
 			}
 		}
 		switch c.Name() {
