@@ -465,7 +465,10 @@ func (c *creation) answer(point byte, pid int) error {
 		}
 		return c.group.Limit(c.spec.Linux.Resources)
 	case inside.AskMaps:
-		return writeMaps(pid, c.spec.Linux)
+		if err := writeMaps(pid, c.spec.Linux); err != nil {
+			return err
+		}
+		return runtime.RaiseLimits(pid, c.spec.Process)
 	case inside.AskOffsets:
 		return writeOffsets(pid, c.spec.Linux.TimeOffsets)
 	case inside.AskSetup:

@@ -285,15 +285,46 @@ func numberSet(list string) ([]uint64, error) {
 // raiseLimits lifts hard limits to what the spec asks for, while the child has
 // the rights to: within a user namespace nobody has.
 func (p *planner) raiseLimits(proc *specs.Process) {
+	for _, r := range raised(proc) {
+		p.What(fmt.Sprintf("raise the hard limit %s to %d", r.name, r.Max))
+		p.Call(unix.SYS_PRLIMIT64, inside.V(0), inside.V(r.resource), p.Words(r.Cur, r.Max), inside.V(0))
+	}
+}
+
+// raisedLimit is a limit of the caller's with a higher hard limit.
+type raisedLimit struct {
+	unix.Rlimit
+	name     string
+	resource int
+}
+
+func raised(proc *specs.Process) (list []raisedLimit) {
 	for _, l := range proc.Rlimits {
 		n, ok := rlimit(l.Type)
 		var have unix.Rlimit
-		if !ok || unix.Getrlimit(n, &have) != nil || l.Hard <= have.Max {
-			continue
+		if ok && unix.Getrlimit(n, &have) == nil && l.Hard > have.Max {
+			list = append(list, raisedLimit{unix.Rlimit{Cur: have.Cur, Max: l.Hard}, l.Type, n})
 		}
-		p.What(fmt.Sprintf("raise the hard limit %s to %d", l.Type, l.Hard))
-		p.Call(unix.SYS_PRLIMIT64, inside.V(0), inside.V(n), p.Words(min(have.Cur, l.Hard), l.Hard), inside.V(0))
 	}
+	return list
+}
+
+// RaiseLimits does from outside, to a child that has just been made in a user
+// namespace of its own (inside.AskMaps), what it has no rights to: it raises
+// hard limits, and sets the oom score, which may be lower than the caller's.
+func RaiseLimits(pid int, proc *specs.Process) error {
+	for _, r := range raised(proc) {
+		if err := unix.Prlimit(pid, r.resource, &r.Rlimit, nil); err != nil {
+			return fmt.Errorf("raise the hard limit %s to %d: %w", r.name, r.Max, err)
+		}
+	}
+	if proc.OOMScoreAdj == nil {
+		return nil
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), strconv.AppendInt(nil, int64(*proc.OOMScoreAdj), 10), 0); err != nil {
+		return fmt.Errorf("set oom_score_adj to %d: %w", *proc.OOMScoreAdj, err)
+	}
+	return nil
 }
 
 // capabilities reads the sets. Names that this kernel does not know, and

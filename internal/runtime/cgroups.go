@@ -63,12 +63,12 @@ func (p *planner) cloneCgroups() {
 	hierarchies := p.cfg.Cgroups.Hierarchies
 	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
 	if p.cfg.Cgroups.Unified {
-		if !p.inUserns {
+		if !p.hasUserns() {
 			return // it can be mounted
 		}
 		hierarchies = []Hierarchy{{Path: "/sys/fs/cgroup"}}
 	}
-	if p.inUserns {
+	if p.hasUserns() {
 		flags |= unix.AT_RECURSIVE // mounts that came together stay together, mount_namespaces(7)
 	}
 	for _, h := range hierarchies {

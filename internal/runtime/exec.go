@@ -125,6 +125,9 @@ func (p *planner) asCaller(proc *specs.Process) error {
 	if err := p.apparmor(proc); err != nil {
 		return err
 	}
+	if p.spec != nil && p.has(specs.UserNamespace) {
+		return nil // its first process has no rights over the caller's: RaiseLimits
+	}
 	p.oomScore(proc)
 	if p.inUserns {
 		p.raiseLimits(proc)

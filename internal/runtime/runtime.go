@@ -181,7 +181,7 @@ type planner struct {
 
 	run      *specs.Process // what to execute, with all of its environment
 	linux    *specs.Linux   // the container's, or nil
-	inUserns bool           // the program will be in another user namespace than the caller
+	inUserns bool           // the spec names a user namespace
 
 	view   *view               // the container's tree, while its mounts are planned
 	idmaps map[string]*os.File // user namespaces of idmapped mounts, by their maps
@@ -247,7 +247,7 @@ func (p *planner) container() error {
 	if p.cfg.ResetAffinity {
 		p.allCPUs()
 	}
-	p.linux, p.inUserns = p.spec.Linux, p.hasUserns()
+	p.linux, p.inUserns = p.spec.Linux, InUserNamespace(p.spec)
 	if err := p.asCaller(p.spec.Process); err != nil {
 		return err
 	}

@@ -269,7 +269,11 @@ func TestPeersSeeTheSame(t *testing.T) {
 		"host's network and IPC": func(t *testing.T, b *bundle) {
 			b.spec.Linux.Namespaces = []specs.LinuxNamespace{{Type: "pid"}, {Type: "uts"}, {Type: "mount"}}
 		},
-		"user namespace": func(t *testing.T, b *bundle) { b.userns(t) },
+		"user namespace": func(t *testing.T, b *bundle) {
+			b.userns(t)
+			b.spec.Process.OOMScoreAdj = &score
+			b.spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}}
+		},
 		"user namespace, binds": func(t *testing.T, b *bundle) {
 			b.userns(t)
 			b.mount(
