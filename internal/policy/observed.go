@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -201,6 +202,7 @@ var reasons = [...]struct{ function, words string }{
 	{"ip_setsockopt", "a socket option"},
 	{"sk_setsockopt", "a socket option"},
 	{"do_sock_setsockopt", "a socket option"},
+	{"net_ctl_permissions", "a kernel parameter of the network"},
 	{"rtnetlink_rcv_msg", "configuration of the network"},
 	{"devinet_ioctl", "configuration of the network"},
 	{"dev_ioctl", "configuration of the network"},
@@ -255,8 +257,10 @@ func reason(stack []string) string {
 			}
 		}
 	}
-	if len(stack) > 0 {
-		return "asked by the kernel's " + stack[0]
+	for _, function := range stack {
+		if !strings.HasSuffix(function, "_noaudit") { // only a way to ask
+			return "asked by the kernel's " + function
+		}
 	}
 	return ""
 }
