@@ -255,7 +255,9 @@ func (l *learnFlags) failed(err error) error {
 		}
 	}
 	switch {
-	case denied && !l.unconfined:
+	case denied && l.unconfined:
+		return fmt.Errorf("%w; the above was denied by the program's own measures, or by its user's lack of rights", err)
+	case denied:
 		return fmt.Errorf("%w; give it what it lacks, or learn with --unconfined", err)
 	case u.Output != "" && !strings.Contains(err.Error(), u.Output):
 		return fmt.Errorf("%w; nothing was denied, and the container wrote last: %s", err, explain.Printable(u.Output))
