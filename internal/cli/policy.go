@@ -11,6 +11,7 @@ import (
 
 	"github.com/brig-run/brig/internal/policy"
 	"github.com/brig-run/brig/internal/policy/export"
+	"github.com/brig-run/brig/internal/report"
 )
 
 // newPolicy has the commands on policy files; they need no root.
@@ -61,7 +62,10 @@ func newPolicyShow(a *app) *cobra.Command {
 			if err := printPolicy(a.out, p); err != nil {
 				return err
 			}
-			return printCalls(a.out, p)
+			if err := printCalls(a.out, p); err != nil {
+				return err
+			}
+			return printConditions(a.out, p)
 		},
 	}
 	addFormat(cmd, &format, textOrJSON)
@@ -81,6 +85,21 @@ func printCalls(w io.Writer, p *policy.Policy) error {
 			if _, err := fmt.Fprintf(w, "%s: %s\n", status, strings.Join(names, " ")); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// printConditions prints the calls that are allowed with some arguments only.
+func printConditions(w io.Writer, p *policy.Policy) error {
+	heading := "only with these arguments:\n"
+	for i := range p.Syscalls {
+		c := &p.Syscalls[i]
+		if words := report.Conditions(c); words != "" && c.Allowed() {
+			if _, err := fmt.Fprintf(w, "%s  %s\n", heading, words); err != nil {
+				return err
+			}
+			heading = ""
 		}
 	}
 	return nil

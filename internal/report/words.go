@@ -33,6 +33,19 @@ func callWords(name string, args []policy.Arg) string {
 	return name + "(" + strings.Join(parts, ", ") + more + ")"
 }
 
+// Conditions writes the call with the values that its conditions allow, as in
+// "socket(AF_INET or AF_UNIX, SOCK_STREAM, …)"; "" if it has none.
+func Conditions(c *policy.Syscall) string {
+	var args []policy.Arg
+	for _, a := range c.Args {
+		if a.Enforce {
+			a.Values = a.Allowed()
+			args = append(args, a)
+		}
+	}
+	return callWords(c.Name, args)
+}
+
 // argCount is how many arguments a call has, on the first ABI that has it.
 func argCount(name string) (int, bool) {
 	call, ok := syscalls.Find(name)
