@@ -198,12 +198,28 @@ func (l *Listener) Recv(ctx context.Context) (*Request, error) {
 	return nil, fmt.Errorf("receive a seccomp notification: %w", l.fault(werr))
 }
 
+// next waits for the next call in the thread that calls it. Go's poller, which is
+// slower than the kernel by far, is left out; so nothing but a call, or the end of
+// all processes under the filter, ends the wait, and Close waits for that.
+func (l *Listener) next() (*Request, error) {
+	var r *Request
+	var err error
+	if cerr := l.conn.Control(func(fd uintptr) { r, err = l.recvWithin(int(fd), -1) }); cerr != nil {
+		err = l.fault(cerr)
+	}
+	return r, err
+}
+
 // tryRecv returns the next call if there is one; it never waits.
-func (l *Listener) tryRecv(fd int) (*Request, error) {
+func (l *Listener) tryRecv(fd int) (*Request, error) { return l.recvWithin(fd, 0) }
+
+// recvWithin returns the next call if there is one within some milliseconds; -1 is
+// for ever.
+func (l *Listener) recvWithin(fd, ms int) (*Request, error) {
 	buf := make([]uint64, (l.size+7)/8)
 	for {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, 0)
+		n, err := unix.Poll(poll, ms)
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,25 @@ func Serve(ctx context.Context, l *Listener, workers int, handle Handler) error 
 			defer func() { <-free }()
 			answer(r, handle)
 		})
+	}
+}
+
+// ServeHere hands one call at a time to the handler, in the caller's thread, until no
+// process is left that is under the filter. With SyncWakeUp that is several times
+// quicker than Serve, where each call waits for the answer to the one before anyhow.
+// The listener must not be closed meanwhile.
+func ServeHere(l *Listener, handle Handler) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		r, err := l.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		answer(r, handle)
 	}
 }
 

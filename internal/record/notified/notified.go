@@ -10,7 +10,6 @@ package notified
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -195,7 +194,7 @@ func (c *Command) run(p *inside.Program, program string) (*record.Recording, int
 	go c.forward(s.pid, done)
 
 	count := newCounter()
-	err = notify.Serve(context.Background(), listener, 1, count.handle)
+	err = notify.ServeHere(listener, count.handle)
 	ws := <-status
 	if _, errno, failed := p.Failure(); failed {
 		return nil, 0, &StartError{program, errno}
