@@ -63,7 +63,7 @@ type Learner struct {
 	stubborn atomic.Bool
 
 	mu      sync.Mutex
-	typical time.Duration  // until ready, in the slowest learning run
+	typical time.Duration  // until ready, in the slowest run that worked
 	runs    int            // trials so far
 	had     capability.Set // by what it was learned from
 }

@@ -49,23 +49,30 @@ func (l *Learner) prove(ctx context.Context, p *policy.Policy) (bool, error) {
 	return o.err == nil, nil
 }
 
-// enforced runs the image under the policy.
-func (l *Learner) enforced(ctx context.Context, p *policy.Policy) (*outcome, error) {
+// enforced runs the image under the policy. That it may take some times as long as
+// usual is for the second try, on a machine that is busy.
+func (l *Learner) enforced(ctx context.Context, p *policy.Policy, times time.Duration) (*outcome, error) {
 	r, err := restrict(p)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
 	l.runs++
+	deadline := times * l.patience()
 	l.mu.Unlock()
-	o, err := l.try(ctx, trial{under: "learned", policy: r, deadline: l.patience()})
+	o, err := l.try(ctx, trial{under: "learned", policy: r, deadline: deadline})
+	if err == nil && o.err == nil {
+		l.mu.Lock()
+		l.typical = max(l.typical, o.took)
+		l.mu.Unlock()
+	}
 	return o, cmp.Or(err, ctx.Err()) // a run that was cut short says nothing
 }
 
 // twice runs the image under the policy, and again if it failed and nothing that
 // was denied can be to blame: then it may have been chance.
 func (l *Learner) twice(ctx context.Context, p *policy.Policy) (*outcome, error) {
-	o, err := l.enforced(ctx, p)
+	o, err := l.enforced(ctx, p, 1)
 	if err != nil || o.err == nil {
 		return o, err
 	}
@@ -73,7 +80,7 @@ func (l *Learner) twice(ctx context.Context, p *policy.Policy) (*outcome, error)
 	if err != nil || len(added) > 0 {
 		return o, err
 	}
-	return l.enforced(ctx, p)
+	return l.enforced(ctx, p, 2)
 }
 
 // patience is how long a container that lacks something may take: several times
@@ -117,7 +124,7 @@ func (l *Learner) healBlindly(ctx context.Context, p *policy.Policy) (bool, erro
 		return false, nil
 	}
 	l.tell(Event{Step: "heal", What: strings.Join(added, ", ")})
-	o, err := l.enforced(ctx, p)
+	o, err := l.enforced(ctx, p, 1)
 	if err == nil {
 		l.tell(Event{Step: "prove", What: "that with all capabilities", Err: o.err, Took: o.took})
 	}
@@ -230,7 +237,7 @@ func (l *Learner) reduce(ctx context.Context, p *policy.Policy, parts []func(*po
 	for _, c := range free {
 		undo = append(undo, c.drop())
 	}
-	o, err := l.enforced(ctx, p)
+	o, err := l.enforced(ctx, p, 1)
 	if err != nil || o.err == nil {
 		return err
 	}
@@ -245,7 +252,7 @@ func (l *Learner) reduce(ctx context.Context, p *policy.Policy, parts []func(*po
 func (l *Learner) oneByOne(ctx context.Context, p *policy.Policy, free []*candidate) error {
 	for i, c := range free {
 		undo := c.drop()
-		o, err := l.enforced(ctx, p)
+		o, err := l.enforced(ctx, p, 1)
 		if err != nil {
 			return err
 		}
@@ -287,7 +294,7 @@ func (l *Learner) each(ctx context.Context, p *policy.Policy, parts []func(*poli
 // denial goes must come twice.
 func (l *Learner) without(ctx context.Context, p *policy.Policy, c *candidate, n, of int) (string, error) {
 	for try := 0; ; try++ {
-		o, err := l.enforced(ctx, p)
+		o, err := l.enforced(ctx, p, time.Duration(try+1))
 		if err != nil {
 			return "", err
 		}
