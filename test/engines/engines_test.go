@@ -20,7 +20,8 @@ import (
 	"github.com/brig-run/brig/test/harness"
 )
 
-// inside is set in the namespaces that TestMain makes.
+// inside is set in the namespaces that TestMain makes, to the network namespace
+// of before.
 const inside = "BRIG_TEST_ENGINES"
 
 // TestMain runs the tests in a network and a mount namespace of their own: the
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inside) == "" && os.Geteuid() == 0 {
 		args := append([]string{"unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", `ip link set lo up && exec "$0" "$@"`}, os.Args...)
 		if path, err := exec.LookPath("unshare"); err == nil {
-			err = syscall.Exec(path, args, append(os.Environ(), inside+"=1"))
+			err = syscall.Exec(path, args, append(os.Environ(), fmt.Sprintf("%s=/proc/%d/ns/net", inside, os.Getppid())))
 			fmt.Fprintln(os.Stderr, "unshare:", err)
 			os.Exit(1)
 		}
