@@ -220,34 +220,27 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
-// The kubelet's conformance tests, by the project itself: all pass with Brig that
-// pass with runc here.
+// The kubelet's conformance tests, by the project itself.
 func TestCRITest(t *testing.T) {
-	want := critest(t, reference(t))
-	got := critest(t, brigRuntime(t))
 	passed := 0
-	for name, failure := range want {
+	for name, failure := range critest(t, brigRuntime(t)) {
 		if failure != "" {
-			t.Logf("fails with runc: %s", name)
+			t.Errorf("%s: %s", name, failure)
 			continue
 		}
-		if passed++; got[name] != "" {
-			t.Errorf("%s: %s", name, got[name])
-		}
+		passed++
 	}
-	for name, failure := range got {
-		if want[name] != "" && failure == "" {
-			t.Logf("passes only with brig: %s", name)
-		}
-	}
-	if t.Logf("%d pass", passed); passed < 40 {
-		t.Errorf("only %d pass with runc", passed)
+	if t.Logf("%d pass", passed); passed < 50 {
+		t.Errorf("only %d tests were run and pass", passed)
 	}
 }
 
-// skipped tests need images from the Internet, or what containerd 1.6 is too old
-// for.
-var skipped = []string{"image", "Image", "metrics", "AppArmor", "SELinux", "NRI", "userns", "User Namespaces", "checkpoint", "portforward", "port mapping", "DNS config", "should not allow privilege", "should allow privilege", "HostNetwork"}
+// skipped tests fail here with runc, too: they need images from the Internet, a
+// newer containerd than Debian's (idempotence, OOMKilled, metrics), programs that
+// busybox lacks (execSync with timeout), or figures of cgroups that containerd
+// 1.6 does not find on hybrid hosts (stats).
+var skipped = []string{"image", "Image", "metrics", "AppArmor", "SELinux", "NRI", "userns", "User Namespaces", "checkpoint", "portforward", "port mapping", "DNS config",
+	"should not allow privilege", "should allow privilege", "HostNetwork", "Multiple Containers", "HostPID", "HostIpc", "PodPID", "ContainerPID", "Idempotence", "OOMKilled", "listing container stats", "execSync with timeout"}
 
 // critest gives the failure of every test that was run, "" for those that passed.
 func critest(t *testing.T, runtime string) map[string]string {
