@@ -28,11 +28,19 @@ func newContainer(a *app) *cobra.Command {
 			continue
 		}
 		sub := c.make(a)
-		if c.name == "ps" {
+		switch c.name {
+		case "ps":
 			sub.Use, sub.Aliases = "ls [flags]", []string{"ps", "list"}
+		case "inspect":
+			sub.Short = "Print all that is known of containers, as JSON"
+			sub.Flags().Set("type", "container")
+			sub.Flags().MarkHidden("type")
 		}
 		sub.DisableFlagsInUseLine = true
 		cmd.AddCommand(sub)
 	}
+	prune := newContainerPrune(a)
+	prune.DisableFlagsInUseLine = true
+	cmd.AddCommand(prune)
 	return cmd
 }

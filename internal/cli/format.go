@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,7 +27,15 @@ const formatHelp = `table, "table TEMPLATE", json, or a Go template such as "{{.
 
 // print prints rows, which are structs whose fields and methods the templates
 // name and whose JSON is the json form.
-func (l listFormat) print(w io.Writer, format string, rows []any) error {
+func (l listFormat) print(out io.Writer, format string, rows []any) error {
+	w := bufio.NewWriter(out) // a table is written cell by cell
+	if err := l.printTo(w, format, rows); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func (l listFormat) printTo(w io.Writer, format string, rows []any) error {
 	switch {
 	case format == "json":
 		return printJSONLines(w, rows)

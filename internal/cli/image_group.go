@@ -59,7 +59,7 @@ func newImageInspect(a *app) *cobra.Command {
 		Example: `  brig image inspect debian
   brig image inspect --format '{{.Config.Cmd}}' debian`,
 		Args: minArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.inspect(args, "image", format) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.inspect(args, "image", format, false) },
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "json, or a Go template such as '{{.Config.Cmd}}'")
 	return cmd

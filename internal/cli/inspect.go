@@ -28,21 +28,21 @@ func newInspect(a *app) *cobra.Command {
 			if kind != "" && kind != "container" && kind != "image" {
 				return fmt.Errorf("--type %q: use container or image", kind)
 			}
-			return a.inspect(args, kind, format)
+			return a.inspect(args, kind, format, size)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "f", "", "json, or a Go template such as '{{.State.Pid}}'")
 	f.StringVar(&kind, "type", "", "container or image (default: whichever there is)")
-	f.BoolVarP(&size, "size", "s", false, "accepted for Docker's sake")
+	f.BoolVarP(&size, "size", "s", false, "also the sizes of containers' files")
 	return cmd
 }
 
-func (a *app) inspect(names []string, kind, format string) error {
+func (a *app) inspect(names []string, kind, format string, size bool) error {
 	found := []any{} // not null, as Docker has it
 	failed := false
 	for _, n := range names {
-		v, err := a.inspectOne(n, kind)
+		v, err := a.inspectOne(n, kind, size)
 		if err != nil {
 			failed = true
 			fmt.Fprintf(a.err, "brig: %s\n", err)
@@ -59,7 +59,7 @@ func (a *app) inspect(names []string, kind, format string) error {
 	return nil
 }
 
-func (a *app) inspectOne(name, kind string) (any, error) {
+func (a *app) inspectOne(name, kind string, size bool) (any, error) {
 	e, err := a.engine()
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (a *app) inspectOne(name, kind string) (any, error) {
 	if kind == "container" || kind == "" && !strings.ContainsAny(name[min(1, len(name)):], ":/@") {
 		c, err := e.Find(name)
 		if err == nil {
-			return c.Inspect()
+			return inspectContainer(c, size)
 		}
 		if !errors.As(err, &missing) || kind == "container" {
 			return nil, err
@@ -85,6 +85,20 @@ func (a *app) inspectOne(name, kind string) (any, error) {
 		return nil, fmt.Errorf("no such object: %s", name)
 	}
 	return v, err
+}
+
+func inspectContainer(c *engine.Container, size bool) (any, error) {
+	i, err := c.Inspect()
+	if err != nil || !size {
+		return i, err
+	}
+	rw, err := c.Size()
+	if err != nil {
+		return nil, err
+	}
+	all := rw + c.ImageSize()
+	i.SizeRw, i.SizeRootFs = &rw, &all
+	return i, nil
 }
 
 func (a *app) printInspected(found []any, format string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/monitor"
+	"github.com/brig-run/brig/internal/spec"
 )
 
 // psRow is one container in the list, with Docker's field names.
@@ -26,6 +28,7 @@ type psRow struct {
 	Networks   string
 	Ports      string
 	RunningFor string
+	Size       string
 	State      string
 	Status     string
 
@@ -40,7 +43,7 @@ var psFormat = listFormat{
 	headers: map[string]string{
 		"ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "RunningFor": "CREATED", "CreatedAt": "CREATED AT",
 		"Status": "STATUS", "State": "STATE", "Ports": "PORTS", "Names": "NAMES", "Labels": "LABELS", "Mounts": "MOUNTS",
-		"Networks": "NETWORKS", "Label": "LABEL",
+		"Networks": "NETWORKS", "Label": "LABEL", "Size": "SIZE",
 	},
 }
 
@@ -57,20 +60,21 @@ func newPs(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "show all containers, not only those that run")
-	f.StringArrayVarP(&o.filters, "filter", "f", nil, "show those with name=, id=, label=, status=, exited= or ancestor=")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "show those with name=, id=, label=, status=, health=, exited=, ancestor=, before=, since=, network= or volume=")
 	f.StringVar(&o.format, "format", "", formatHelp)
 	f.IntVarP(&o.last, "last", "n", -1, "show the n that were created last, whatever their state")
 	f.BoolVarP(&o.latest, "latest", "l", false, "show the one that was created last, whatever its state")
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "do not shorten")
+	f.BoolVarP(&o.size, "size", "s", false, "show the size of each container's own files, and with its image's")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print IDs only")
 	return cmd
 }
 
 type psOptions struct {
-	all, latest, noTrunc, quiet bool
-	last                        int
-	filters                     []string
-	format                      string
+	all, latest, noTrunc, quiet, size bool
+	last                              int
+	filters                           []string
+	format                            string
 }
 
 func (a *app) ps(o psOptions) error {
@@ -80,6 +84,9 @@ func (a *app) ps(o psOptions) error {
 	}
 	e, err := a.engine()
 	if err != nil {
+		return err
+	}
+	if match, err = psOrder(e, o.filters, match); err != nil {
 		return err
 	}
 	list, err := e.List()
@@ -104,7 +111,13 @@ func (a *app) ps(o psOptions) error {
 		if !all && !s.Up() && s.Status != engine.StatusRestarting || !match(c, s) {
 			continue
 		}
-		rows = append(rows, makeRow(c, s, o.noTrunc))
+		r := makeRow(c, s, o.noTrunc)
+		if o.size {
+			if r.Size, err = sizeText(c); err != nil {
+				continue // it went while we looked
+			}
+		}
+		rows = append(rows, r)
 	}
 	if o.quiet {
 		for _, r := range rows {
@@ -112,7 +125,21 @@ func (a *app) ps(o psOptions) error {
 		}
 		return nil
 	}
-	return psFormat.print(a.out, o.format, rows)
+	table := psFormat
+	if o.size {
+		table.table += "\t{{.Size}}"
+	}
+	return table.print(a.out, o.format, rows)
+}
+
+// sizeText is the size of a container's own files, and with its image's.
+func sizeText(c *engine.Container) (string, error) {
+	n, err := c.Size()
+	if err != nil {
+		return "", err
+	}
+	human := func(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
+	return fmt.Sprintf("%s (virtual %s)", human(n), human(n+c.ImageSize())), nil
 }
 
 func makeRow(c *engine.Container, s engine.State, full bool) psRow {
@@ -182,13 +209,17 @@ func psFilter(filters []string) (func(*engine.Container, engine.State) bool, err
 			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
 		}
 		switch k {
-		case "id", "name", "label", "ancestor", "status", "health":
+		case "id", "label", "ancestor", "status", "health", "network", "volume", "before", "since":
+		case "name":
+			if _, err := regexp.Compile(v); err != nil {
+				return nil, fmt.Errorf("--filter %q: a name, or a regular expression: %v", f, err)
+			}
 		case "exited":
 			if _, err := strconv.Atoi(v); err != nil {
 				return nil, fmt.Errorf("--filter %q: an exit code is a number", f)
 			}
 		default:
-			return nil, fmt.Errorf("--filter %q: unknown key; use id, name, label, ancestor, status, health or exited", f)
+			return nil, unknownFilter(k, "id", "name", "label", "ancestor", "status", "health", "exited", "before", "since", "network", "volume")
 		}
 		if k == "status" && !slices.Contains([]string{"created", "restarting", "running", "removing", "paused", "exited", "dead"}, v) {
 			return nil, fmt.Errorf("--filter %q: use created, restarting, running, removing, paused, exited or dead", f)
@@ -212,12 +243,37 @@ func psFilter(filters []string) (func(*engine.Container, engine.State) bool, err
 	}, nil
 }
 
+// psOrder adds the filters before and since, which name containers.
+func psOrder(e *engine.Engine, filters []string, match func(*engine.Container, engine.State) bool) (func(*engine.Container, engine.State) bool, error) {
+	for _, f := range filters {
+		k, v, _ := strings.Cut(f, "=")
+		if k != "before" && k != "since" {
+			continue
+		}
+		other, err := e.Find(v)
+		if err != nil {
+			return nil, fmt.Errorf("--filter %s: %w", f, err)
+		}
+		inner := match
+		match = func(c *engine.Container, s engine.State) bool {
+			order := c.Created.Compare(other.Created)
+			return inner(c, s) && (k == "before" && order < 0 || k == "since" && order > 0)
+		}
+	}
+	return match, nil
+}
+
 func psMatch(c *engine.Container, s engine.State, key, v string) bool {
 	switch key {
 	case "id":
 		return strings.HasPrefix(c.ID, v)
 	case "name":
-		return strings.Contains(c.Name, strings.TrimPrefix(v, "/"))
+		ok, _ := regexp.MatchString(strings.Replace(v, "^/", "^", 1), c.Name) // Docker's names begin with a slash
+		return ok || strings.TrimPrefix(v, "/") == c.Name
+	case "network":
+		return slices.Contains(strings.Split(networksText(c), ","), v)
+	case "volume":
+		return slices.ContainsFunc(c.Options.Mounts, func(m spec.Mount) bool { return m.Source == v || m.Target == v })
 	case "label":
 		k, want, valued := strings.Cut(v, "=")
 		have, ok := c.Labels()[k]
@@ -225,6 +281,8 @@ func psMatch(c *engine.Container, s engine.State, key, v string) bool {
 	case "ancestor":
 		return c.Image == v || strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(v, ":latest") ||
 			strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))
+	case "before", "since":
+		return true // psOrder's
 	case "status":
 		return s.Status == v
 	case "health":

@@ -38,10 +38,15 @@ func (c *Container) attributes() string {
 	return jsonline.Members(pairs...)
 }
 
-// change rewrites the container's configuration: edit gets it as it is now. All
-// who do so take turns by the lock of names. What edit did beforehand is undone
-// by undo if the configuration cannot be written.
+// change rewrites the container's configuration: edit gets it as it is now, and
+// has the lock of names. What it did beforehand is undone by undo if the
+// configuration cannot be written.
 func (c *Container) change(edit func(now *Container) (undo func(), err error)) error {
+	turn, err := c.lockChanges()
+	if err != nil {
+		return err
+	}
+	defer turn.Close()
 	l, err := c.engine.lockNames(unix.LOCK_EX)
 	if err != nil {
 		return err
