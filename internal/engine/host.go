@@ -41,7 +41,7 @@ func (c *Container) etcFiles(r *network.Record, resolv []byte) []etcFile {
 		if c.Options.Hostname == "" {
 			name = c.engine.host().Hostname
 		}
-	case spec.NetworkNone, spec.NetworkPrivate:
+	case spec.NetworkNone, spec.NetworkPrivate, spec.NetworkPasta:
 		h.Addrs = []string{"127.0.0.1"} // its own name leads to itself
 	}
 	h.Hostname = name

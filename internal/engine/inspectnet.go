@@ -131,7 +131,7 @@ func addrText(a netip.Addr) string {
 
 // ExposedPorts are the ports that the image and the user name, as "80/tcp".
 func (c *Container) ExposedPorts() []string {
-	if !c.Options.Network.Bridged() {
+	if !c.Options.Network.Publishes() {
 		return nil
 	}
 	return spec.Exposed(&c.Options, &c.ImageConfig)

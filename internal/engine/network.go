@@ -18,6 +18,7 @@ import (
 	"github.com/brig-run/brig/internal/nearest"
 	"github.com/brig-run/brig/internal/network"
 	"github.com/brig-run/brig/internal/network/undo"
+	"github.com/brig-run/brig/internal/pasta"
 	"github.com/brig-run/brig/internal/relay"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
@@ -77,12 +78,16 @@ type attached struct {
 	*network.Attachment
 	held     []*os.File // ports of the host
 	resolver spec.Resolver
+	ns       *os.File // made and connected by pasta, or nil
 }
 
 // attachNetworks begins to make the networks of a container that is in some.
 func (s *starter) attachNetworks() error {
 	c := s.c
 	s.net = &attached{resolver: c.resolver()}
+	if c.Options.Network == spec.NetworkPasta {
+		return s.attachPasta()
+	}
 	wanted := c.Options.Wanted()
 	if len(wanted) == 0 {
 		return nil
@@ -201,7 +206,7 @@ func (c *Container) writeRecord(r *network.Record) error {
 
 // NetworkRecord is what the container has of networks; nothing unless it runs.
 func (c *Container) NetworkRecord() (r network.Record, err error) {
-	if !c.Options.Network.Bridged() {
+	if !c.Options.Network.Publishes() {
 		return r, nil
 	}
 	s, err := c.readState()
@@ -275,13 +280,22 @@ func (c *Container) writeNames(r *network.Record, upstream []string) error {
 // settleNetwork chooses the network where the user has not, and the default one
 // cannot be: an ordinary user makes no bridges.
 func settleNetwork(o *spec.Options) error {
-	if !userns.Inside() || !o.Network.Bridged() {
+	switch {
+	case o.Network == spec.NetworkPasta && !userns.Inside():
+		return usage("--network pasta is for ordinary users; root has --network bridge")
+	case o.Network == spec.NetworkPasta && !pasta.Installed():
+		return usage("--network pasta: %v", pasta.ErrMissing)
+	case !userns.Inside() || !o.Network.Bridged():
 		return nil
+	case o.Network != "" || len(o.Endpoints) > 0:
+		return usage("networks need root; without, use --network pasta, host, private or none")
+	case pasta.Installed():
+		o.Network = spec.NetworkPasta
+	case len(o.Publish) > 0 || o.PublishAll:
+		return usage("to publish a port without root: %v", pasta.ErrMissing)
+	default:
+		o.Network = spec.NetworkPrivate
 	}
-	if o.Network != "" || len(o.Endpoints) > 0 || len(o.Publish) > 0 || o.PublishAll {
-		return usage("networks and published ports need root; without, use --network host, private or none")
-	}
-	o.Network = spec.NetworkPrivate
 	return nil
 }
 

@@ -406,6 +406,9 @@ func (s *starter) spec(root *os.File) error {
 		}
 		in.NetworkPath = fmt.Sprintf("/proc/self/fd/%d", s.keep(ns).Fd())
 	}
+	if s.net.ns != nil {
+		in.NetworkPath = fmt.Sprintf("/proc/self/fd/%d", s.net.ns.Fd())
+	}
 	if s.result, err = spec.Build(in); err != nil {
 		return err
 	}

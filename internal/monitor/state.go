@@ -3,10 +3,10 @@ package monitor
 import (
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/brig-run/brig/internal/jsonline"
+	"github.com/brig-run/brig/internal/pids"
 )
 
 // StateFile is the name of the state's file in the container's directory. It
@@ -107,21 +107,5 @@ func pad(b []byte) []byte {
 	return append(b, '\n')
 }
 
-// ProcessStart reads when a process started, in clock ticks since boot: with
-// the ID it names a process for good. ok is false when there is none, or only
-// a zombie.
-func ProcessStart(pid int) (ticks uint64, ok bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, false
-	}
-	// The second field, the name, may hold spaces and parentheses.
-	s := string(b)
-	s = s[strings.LastIndexByte(s, ')')+1:]
-	f := strings.Fields(s)
-	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
-		return 0, false
-	}
-	ticks, err = strconv.ParseUint(f[19], 10, 64)
-	return ticks, err == nil
-}
+// ProcessStart reads when a process started; see pids.Start.
+func ProcessStart(pid int) (ticks uint64, ok bool) { return pids.Start(pid) }

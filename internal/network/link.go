@@ -374,6 +374,15 @@ func joined(create func() (*os.File, error)) func() (*os.File, error) {
 	}
 }
 
+// NewNamespace makes a network namespace with nothing in it.
+func NewNamespace() (ns *os.File, err error) {
+	err = onThread(func() (err error) {
+		ns, err = unshareNet()
+		return err
+	})
+	return ns, err
+}
+
 func unshareNet() (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)

@@ -138,7 +138,7 @@ func (b *builder) warn(format string, args ...any) {
 
 // namespaces lists the namespaces to make or join; one left out is the host's.
 func (b *builder) namespaces() error {
-	if (len(b.o.Publish) > 0 || b.o.PublishAll) && !b.o.Network.Bridged() {
+	if (len(b.o.Publish) > 0 || b.o.PublishAll) && !b.o.Network.Publishes() {
 		b.warn("published ports are discarded with --network %s", b.o.Network)
 	}
 	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}

@@ -22,6 +22,8 @@ const (
 	NetworkPrivate NetworkMode = "private" // own namespace; its own name leads to itself
 	NetworkNone    NetworkMode = "none"    // own namespace with nothing but loopback
 	NetworkHost    NetworkMode = "host"
+	// NetworkPasta is an ordinary user's: own namespace that pasta(1) connects.
+	NetworkPasta NetworkMode = "pasta"
 )
 
 // Own reports whether the container is in a network namespace other than the
@@ -34,8 +36,11 @@ func (m NetworkMode) Container() string { return containerOf(string(m)) }
 
 // Bridged reports whether the container is in networks.
 func (m NetworkMode) Bridged() bool {
-	return m != NetworkHost && m != NetworkNone && m != NetworkPrivate && m.Container() == ""
+	return m != NetworkHost && m != NetworkNone && m != NetworkPrivate && m != NetworkPasta && m.Container() == ""
 }
+
+// Publishes reports whether ports of the container can be published.
+func (m NetworkMode) Publishes() bool { return m.Bridged() || m == NetworkPasta }
 
 // Endpoint is what a container wants of a network that it is in.
 type Endpoint struct {

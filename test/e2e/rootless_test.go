@@ -107,6 +107,19 @@ func (o *ordinary) load(t *testing.T) {
 	}
 }
 
+// openTun lets users make interfaces, as systemd's udev rules do everywhere.
+func openTun(t *testing.T) {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat("/dev/net/tun", &st); err != nil {
+		t.Skipf("this kernel has no TUN devices, which pasta needs: %v", err)
+	}
+	if err := unix.Chmod("/dev/net/tun", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Chmod("/dev/net/tun", st.Mode&0o7777) })
+}
+
 func TestRootless(t *testing.T) {
 	o := newOrdinary(t)
 	o.load(t)
@@ -168,6 +181,29 @@ func TestRootless(t *testing.T) {
 		res := o.run("run", "--rm", "--network", "none", "--policy", file, "box", "sh", "-c", "mkdir /x && echo made")
 		if strings.Contains(res.Stdout, "made") || !strings.Contains(res.Stderr, "not permitted") {
 			t.Errorf("what was not recorded: %+v", res)
+		}
+	})
+	t.Run("a published port", func(t *testing.T) {
+		openTun(t)
+		o.must(t, "run", "-d", "--name", "web", "-p", "127.0.0.1:0:8080", "box", "sh", "-c", "mkdir /w; echo hello > /w/index.html; exec httpd -f -p 8080 -h /w")
+		addr := strings.TrimPrefix(o.must(t, "port", "web"), "8080/tcp -> ")
+		if err := harness.Eventually("the server answers", func() bool {
+			out, err := exec.Command("curl", "-s", "http://"+addr+"/").Output()
+			return err == nil && string(out) == "hello\n"
+		}); err != nil {
+			t.Error(err)
+		}
+		if got := o.must(t, "ps"); !strings.Contains(got, addr+"->8080/tcp") {
+			t.Errorf("ps: %s", got)
+		}
+		if res := o.run("run", "--rm", "-p", addr+":80", "box", "true"); res.Code != 125 || !strings.Contains(res.Stderr, "in use") {
+			t.Errorf("a port in use: %d: %s", res.Code, res.Stderr)
+		}
+		o.must(t, "rm", "-f", "web")
+		if err := harness.Eventually("pasta has ended", func() bool {
+			return exec.Command("pgrep", "-u", fmt.Sprint(o.uid), "pasta").Run() != nil
+		}); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("what needs root", func(t *testing.T) {

@@ -15,8 +15,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/brig-run/brig/internal/pids"
 )
 
 // File is the name in the container's directory.
@@ -26,6 +29,7 @@ const File = "network.undo"
 const (
 	kindEndpoint = 'e' // path of a file to remove if its first line names the container
 	kindFilter   = 'f' // batch of netlink messages for nfnetlink
+	kindProcess  = 'p' // number and start time of a process to end, in decimal
 	kindLock     = 'l' // path of a file to lock, shared, for the records that follow
 )
 
@@ -40,6 +44,11 @@ func (l *Log) add(kind byte, data []byte) {
 
 // Endpoint notes the file of an address.
 func (l *Log) Endpoint(path string) { l.add(kindEndpoint, []byte(path)) }
+
+// Process notes a process, with its start time (package pids).
+func (l *Log) Process(pid int, start uint64) {
+	l.add(kindProcess, []byte(strconv.Itoa(pid)+" "+strconv.FormatUint(start, 10)))
+}
 
 // Filter notes a batch of nfnetlink messages.
 func (l *Log) Filter(batch []byte) { l.add(kindFilter, batch) }
@@ -103,6 +112,11 @@ func Perform(dir string) error {
 	lock := -1
 	defer func() { syscall.Close(lock) }()
 	var all error
+	for _, r := range records {
+		if r.kind == kindProcess {
+			end(string(r.data))
+		}
+	}
 	for _, kind := range []byte{kindLock, kindFilter, kindEndpoint} { // the addresses last: they say what is left to do
 		for _, r := range records {
 			switch {
@@ -166,4 +180,13 @@ func send(batch []byte) error {
 	}
 	defer syscall.Close(fd)
 	return os.NewSyscallError("sendto", syscall.Sendto(fd, batch, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}))
+}
+
+// end ends a process, if it is still that one.
+func end(process string) {
+	number, start, _ := strings.Cut(process, " ")
+	pid, err := strconv.Atoi(number)
+	if ticks, ok := pids.Start(pid); err == nil && ok && strconv.FormatUint(ticks, 10) == start {
+		syscall.Kill(pid, syscall.SIGTERM)
+	}
 }
