@@ -31,6 +31,7 @@ type origin struct {
 	f     *os.File // O_PATH
 	isDir bool
 	name  string // what the top is called in the archive; "" for a directory's content
+	owner func(uid, gid int) (int, int)
 }
 
 // openOrigin opens the source of a copy with open, which is told whether to
@@ -109,7 +110,7 @@ func (c *Container) CopyOut(ctx context.Context, src, dst string, o CopyOptions)
 	defer root.Close()
 	u := tree.UnpackOptions{From: old, To: name, NoLinks: true}
 	if !o.Archive {
-		u.Owner, u.Tame = &[2]int{os.Geteuid(), os.Getegid()}, true
+		u.Owner, u.Tame = oneOwner(os.Geteuid(), os.Getegid()), true
 	}
 	return transfer(ctx, from, root, u)
 }
@@ -129,6 +130,7 @@ func (c *Container) origin(fs *fileSystem, src string, o CopyOptions) (*origin, 
 	if err != nil {
 		return nil, fmt.Errorf("copy %s:%s: %w", c.Name, src, err)
 	}
+	from.owner = fs.inside()
 	return from, nil
 }
 
@@ -188,7 +190,7 @@ func transfer(ctx context.Context, from *origin, root *os.File, u tree.UnpackOpt
 
 func pack(ctx context.Context, from *origin, w io.Writer) error {
 	t := tar.NewWriter(w)
-	if err := tree.Pack(ctx, t, from.f, tree.PackOptions{Name: from.name}); err != nil {
+	if err := tree.Pack(ctx, t, from.f, tree.PackOptions{Name: from.name, Owner: from.owner}); err != nil {
 		return err
 	}
 	return t.Close()
@@ -254,7 +256,11 @@ func (c *Container) CopyIn(ctx context.Context, src, dst string, o CopyOptions) 
 	if err := c.needDir(fs, dir); err != nil {
 		return 0, err
 	}
-	n, err := transfer(ctx, from, fs.root, u)
+	var n int64
+	err = fs.asRoot(func() (err error) {
+		n, err = transfer(ctx, from, fs.root, u)
+		return err
+	})
 	return n, c.intoError(dst, err)
 }
 
@@ -296,9 +302,9 @@ func (c *Container) needDir(fs *fileSystem, dir string) error {
 }
 
 // copyOwner is whose the files become that are copied in; nil leaves them.
-func (c *Container) copyOwner(fs *fileSystem, o CopyOptions) (*[2]int, error) {
+func (c *Container) copyOwner(fs *fileSystem, o CopyOptions) (func(uid, gid int) (int, int), error) {
 	if !o.Archive {
-		return nil, nil
+		return fs.outside(), nil
 	}
 	in := spec.Input{Options: &c.Options, Image: &c.ImageConfig, ID: c.ID, Host: c.engine.host(), Root: fs.root}
 	p, err := spec.BuildExec(in, &spec.ExecOptions{Args: []string{"true"}})
@@ -306,9 +312,13 @@ func (c *Container) copyOwner(fs *fileSystem, o CopyOptions) (*[2]int, error) {
 		return nil, fmt.Errorf("find the user of container %s: %w", c.Name, err)
 	}
 	if p.User.UID == 0 && p.User.GID == 0 {
-		return nil, nil
+		return fs.outside(), nil
 	}
-	return &[2]int{int(p.User.UID), int(p.User.GID)}, nil
+	uid, gid := int(p.User.UID), int(p.User.GID)
+	if out := fs.outside(); out != nil {
+		uid, gid = out(uid, gid)
+	}
+	return oneOwner(uid, gid), nil
 }
 
 // ArchiveIn unpacks a tar archive in a directory of the container.
@@ -329,7 +339,7 @@ func (c *Container) ArchiveIn(ctx context.Context, r io.Reader, dst string, o Co
 	if u.Owner, err = c.copyOwner(fs, o); err != nil {
 		return err
 	}
-	return c.intoError(dst, tree.Unpack(ctx, fs.root, r, u))
+	return c.intoError(dst, fs.asRoot(func() error { return tree.Unpack(ctx, fs.root, r, u) }))
 }
 
 // Export writes the container's own file system as a tar archive, without what
@@ -345,7 +355,7 @@ func (c *Container) Export(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer top.Close()
-	if err := pack(ctx, &origin{f: top, isDir: true}, w); err != nil {
+	if err := pack(ctx, &origin{f: top, isDir: true, owner: fs.inside()}, w); err != nil {
 		return fmt.Errorf("export container %s: %w", c.Name, err)
 	}
 	return nil

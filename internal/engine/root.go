@@ -23,6 +23,9 @@ import (
 type fileSystem struct {
 	root *os.File   // a descriptor for paths
 	held []*os.File // what must stay open: a lock, a mount namespace
+	// userns is the container's user namespace, if its files are seen with the
+	// host's IDs; else they have the container's.
+	userns *spec.UserNS
 }
 
 func (f *fileSystem) Close() {
@@ -92,7 +95,7 @@ func (c *Container) openRunning(s *monitor.State) (*fileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileSystem{root: os.NewFile(uintptr(fd), c.Name)}, nil
+	return &fileSystem{root: os.NewFile(uintptr(fd), c.Name), userns: c.ownUserNS()}, nil
 }
 
 func (c *Container) openRunningOwn(s *monitor.State) (*fileSystem, error) {
@@ -100,7 +103,7 @@ func (c *Container) openRunningOwn(s *monitor.State) (*fileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fileSystem{root: root}, nil
+	return &fileSystem{root: root, userns: c.ownUserNS()}, nil
 }
 
 // openStopped mounts the root in a mount namespace of its own, and volumes and

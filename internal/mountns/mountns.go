@@ -18,7 +18,7 @@ import (
 // opens stay good, and with a descriptor of the namespace, which keep asks for,
 // so do the mounts that f makes.
 func Private(f func() error) error {
-	return thread(func() error {
+	return Thread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 			return fmt.Errorf("unshare the mount namespace: %w", err)
 		}
@@ -36,7 +36,7 @@ func Keep() (*os.File, error) { return os.Open("/proc/thread-self/ns/mnt") }
 // Join runs f on a thread in the mount namespace that ns refers to, with the
 // namespace's root as its root.
 func Join(ns *os.File, f func() error) error {
-	return thread(func() error {
+	return Thread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return err
 		}
@@ -47,7 +47,9 @@ func Join(ns *os.File, f func() error) error {
 	})
 }
 
-func thread(f func() error) error {
+// Thread runs f on a thread that ends with it: what f changes of the thread harms
+// nobody.
+func Thread(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with the goroutine

@@ -19,6 +19,8 @@ type PackOptions struct {
 	// Name is what the top is called in the archive. "" and "." are the root of
 	// the archive: its content has names of its own.
 	Name string
+	// Owner gives the user and group for the archive; nil keeps the files'.
+	Owner func(uid, gid int) (int, int)
 	// Skip leaves a path out, with all below it; paths are relative to the top,
 	// "" for the top itself.
 	Skip func(path string) bool
@@ -62,6 +64,9 @@ func (p *packer) pack(f *os.File, name, rel string) error {
 	at, st, err := ReadAttrs(int(f.Fd()))
 	if err != nil {
 		return p.failed(name, err)
+	}
+	if p.o.Owner != nil {
+		at.UID, at.GID = p.o.Owner(at.UID, at.GID)
 	}
 	h, err := header(f, name, at, &st)
 	if err != nil {

@@ -145,7 +145,7 @@ func TestUnpack(t *testing.T) {
 		{"a link for a directory", "mkdir e; ln -s e d", UnpackOptions{}, []string{"d/", "d/f"}, `[ ! -e e/f ]`, "cannot overwrite non-directory"},
 		{"the top is renamed", "", UnpackOptions{From: "a", To: "b"}, []string{"a/", "a/x", "a/y = a/x", "ab"}, `[ -f b/x ] && [ "$(stat -c %h b/y)" = 2 ] && [ -f ab ] && [ ! -e a ]`, ""},
 		{"the root gets a name", "", UnpackOptions{To: "b"}, []string{"./", "x"}, `[ -f b/x ] && [ ! -e x ]`, ""},
-		{"owner and tame", "", UnpackOptions{Owner: &[2]int{1, 2}, Tame: true}, []string{"f"}, `[ "$(stat -c %a:%u:%g f)" = 755:1:2 ]`, ""},
+		{"owner and tame", "", UnpackOptions{Owner: func(int, int) (int, int) { return 1, 2 }, Tame: true}, []string{"f"}, `[ "$(stat -c %a:%u:%g f)" = 755:1:2 ]`, ""},
 		{"dots", "", UnpackOptions{}, []string{"../f"}, "", ".. component"},
 		{"dots within", "", UnpackOptions{}, []string{"a/../f"}, "", ".. component"},
 		{"dots in a hard link", "", UnpackOptions{}, []string{"f = ../../etc/passwd"}, `[ ! -e f ]`, ".. component"},

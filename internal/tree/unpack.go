@@ -20,8 +20,8 @@ type UnpackOptions struct {
 	// Rename replaces the first component of every name, if it is From; "" is a
 	// root of the archive, or the directory itself.
 	From, To string
-	// Owner is the user and group of all that is made; nil keeps the archive's.
-	Owner *[2]int
+	// Owner gives the user and group for those of the archive; nil keeps them.
+	Owner func(uid, gid int) (int, int)
 	// Tame takes away set-user-ID and set-group-ID bits, capabilities, and
 	// device nodes (which are an error): for files that a container hands to
 	// the host.
@@ -166,7 +166,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 // tame adjusts an entry's attributes to the options.
 func (u *unpacker) tame(at *Attrs) {
 	if u.o.Owner != nil {
-		at.UID, at.GID = u.o.Owner[0], u.o.Owner[1]
+		at.UID, at.GID = u.o.Owner(at.UID, at.GID)
 	}
 	if u.o.Tame {
 		at.Mode &^= unix.S_ISUID | unix.S_ISGID
@@ -203,7 +203,7 @@ func (u *unpacker) parent(name string) (dir *os.File, base string, err error) {
 	defer above.Close()
 	uid, gid := 0, 0
 	if u.o.Owner != nil {
-		uid, gid = u.o.Owner[0], u.o.Owner[1]
+		uid, gid = u.o.Owner(0, 0)
 	}
 	dir, err = mkdir(above, last, uid, gid)
 	return dir, base, err
