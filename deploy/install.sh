@@ -37,8 +37,15 @@ part() {
 	fi
 	systemd=false
 	! grep -q '^[[:space:]]*SystemdCgroup[[:space:]]*=[[:space:]]*true' "$1" || systemd=true
+	echo "# BEGIN brig"
+	# With any runtime in the file, containerd forgets the one that it has by itself.
+	grep -q 'containerd["'"'"']*\.["'"'"']*runtimes["'"'"']*\.' "$1" || cat <<END
+[plugins."$cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+  [plugins."$cri".containerd.runtimes.runc.options]
+    SystemdCgroup = $systemd
+END
 	cat <<END
-# BEGIN brig
 [plugins."$cri".containerd.runtimes.brig]
   runtime_type = "io.containerd.runc.v2"
   pod_annotations = ["dev.brig.*"]

@@ -193,6 +193,35 @@ func (n *node) dump() string {
 	return string(out)
 }
 
+// starts says whether containerd's CRI plugin comes up with the configuration.
+func (n *node) starts() {
+	n.Helper()
+	dir, err := os.MkdirTemp(harness.Scratch(), "brig-deploy-")
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	var log bytes.Buffer
+	daemon := exec.Command("containerd", "--config", n.config(), "--root", dir+"/root", "--state", dir+"/state", "--address", dir+"/sock")
+	daemon.Stdout, daemon.Stderr = &log, &log
+	if err := daemon.Start(); err != nil {
+		n.Fatal(err)
+	}
+	ctr := func(args ...string) harness.Result {
+		return harness.Finish(exec.Command("ctr", append([]string{"-a", dir + "/sock"}, args...)...))
+	}
+	up := harness.Eventually("containerd answers", func() bool { return ctr("version").Code == 0 })
+	plugins := ctr("plugins", "ls")
+	daemon.Process.Signal(os.Interrupt)
+	daemon.Wait()
+	for line := range strings.Lines(plugins.Stdout) {
+		if f := strings.Fields(line); len(f) > 2 && f[1] == "cri" && f[len(f)-1] == "ok" {
+			return
+		}
+	}
+	n.Errorf("containerd's CRI plugin does not come up: %v\n%s\n%s", up, plugins.Stdout, log.String())
+}
+
 // section is a table of the dump.
 func section(dump, name string) string {
 	_, after, _ := strings.Cut(dump, name)
@@ -212,6 +241,7 @@ func TestInstaller(t *testing.T) {
 		if got := n.read(filepath.Join(n.host, "usr/local/bin/brig-runtime")); got != "the binary" {
 			t.Errorf("installed %q", got)
 		}
+		n.starts()
 		dump := n.dump()
 		part := section(dump, "runtimes.brig]") + section(dump, "runtimes.brig.options]")
 		for _, want := range []string{`runtime_type = "io.containerd.runc.v2"`, `BinaryName = "/usr/local/bin/brig-runtime"`, `pod_annotations = ["dev.brig.*"]`, `container_annotations = ["dev.brig.*"]`} {
