@@ -55,6 +55,7 @@ func SpawnAs(args []string, files ...*os.File) (*Witness, error) {
 	}
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = "brig"
 	cmd.ExtraFiles = append([]*os.File{theirs}, files...)
 	cmd.Dir, cmd.Env = "/", []string{} // it holds no file system busy
 	// Signals of the terminal mean the command, not this.
@@ -202,6 +203,7 @@ func Main(programs string) error { return Serve(Duty{Programs: programs}) }
 // Serve is a witness's work. Descriptor 3 is the socket of whoever spawned it.
 func Serve(d Duty) error {
 	letGo(3 + d.Files)
+	os.WriteFile("/proc/self/comm", []byte("brig-witness"), 0) // for ps(1); it was executed as "exe"
 	starter := os.NewFile(3, "starter")
 	w := &witness{duty: d, left: make(chan struct{})}
 	failure := w.open()
