@@ -110,14 +110,14 @@ func (rt *Runtime) Delete(id string, force bool) error {
 		return err
 	}
 	l, err := c.lock(force)
-	if err != nil {
-		return err
+	if err == nil {
+		defer l.Close()
+		c, err = rt.Find(id) // as it is now that nobody changes it
 	}
-	defer l.Close()
-	if c, err = rt.Find(id); err != nil { // as it is now that nobody changes it
-		if force && errors.Is(err, ErrNotExist) {
-			return nil
-		}
+	if force && errors.Is(err, ErrNotExist) {
+		return nil // another has deleted it
+	}
+	if err != nil {
 		return err
 	}
 	status := Stopped

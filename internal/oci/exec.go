@@ -193,7 +193,7 @@ func (x *execution) start(process *specs.Process) (int, error) {
 		return 0, err
 	}
 	if process.Terminal {
-		if err := x.openTerminal(process.ConsoleSize); err != nil {
+		if err := x.openTerminal(process); err != nil {
 			return 0, err
 		}
 	}
@@ -270,7 +270,7 @@ func (x *execution) spawn(clone inside.Clone, plan *runtime.Plan) (int, error) {
 
 // openTerminal opens a terminal in the container's own /dev/pts, having made
 // sure that it is one.
-func (x *execution) openTerminal(size *specs.Box) error {
+func (x *execution) openTerminal(process *specs.Process) error {
 	root, err := os.Open(fmt.Sprintf("/proc/%d/root", x.PID))
 	if err != nil {
 		return fmt.Errorf("open the container's root: %w", err)
@@ -283,5 +283,27 @@ func (x *execution) openTerminal(size *specs.Box) error {
 	x.console = x.keep(master)
 	x.slave = x.keep(slave)
 	x.streams = [3]*os.File{slave, slave, slave}
-	return setSize(master, size)
+	if err := x.ownTerminal(process.User.UID); err != nil {
+		return err
+	}
+	return setSize(master, process.ConsoleSize)
+}
+
+// ownTerminal gives the terminal to a user of the container's user namespace,
+// where nobody may do it: there it belongs to no one.
+func (x *execution) ownTerminal(uid uint32) error {
+	if !runtime.InUserNamespace(x.spec) {
+		return nil
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", x.PID))
+	if err != nil {
+		return fmt.Errorf("read the maps of the user namespace: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var inside, outside, size uint32
+		if _, err := fmt.Sscan(line, &inside, &outside, &size); err == nil && uid >= inside && uid-inside < size {
+			return x.slave.Chown(int(outside+uid-inside), -1)
+		}
+	}
+	return fmt.Errorf("user %d has no ID on the host: it is in no range of the user namespace", uid)
 }

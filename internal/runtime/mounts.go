@@ -336,7 +336,9 @@ func (p *planner) enterRoot() {
 	p.What("change into the root file system")
 	p.Call(unix.SYS_FCHDIR, inside.R(p.root))
 	if p.cfg.NoPivot {
-		p.Call(unix.SYS_MOVE_MOUNT, inside.R(p.root), p.Str(""), inside.V(atCWD), p.Str("/"), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		if p.cfg.MountPoint != "/" { // else it is there
+			p.Call(unix.SYS_MOVE_MOUNT, inside.R(p.root), p.Str(""), inside.V(atCWD), p.Str("/"), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		}
 		p.Call(unix.SYS_CHROOT, p.Str("."))
 	} else {
 		p.Call(unix.SYS_PIVOT_ROOT, p.Str("."), p.Str("."))

@@ -131,6 +131,7 @@ func (p *planner) joinPath(ns specs.LinuxNamespace) error {
 // becomeRoot takes the IDs 0 in a user namespace, if it maps them: until then
 // the child is nobody there, and cannot make files.
 func (p *planner) becomeRoot() {
+	p.mapped = true
 	p.What("become root of the user namespace")
 	zero := inside.V(0)
 	p.Call(unix.SYS_SETRESGID, zero, zero, zero).On(uint16(unix.EINVAL), 0)

@@ -129,7 +129,7 @@ func (p *planner) streams(proc *specs.Process) {
 	}
 	for r := uint8(inside.RegStdin); r <= inside.RegStderr; r++ {
 		p.Call(unix.SYS_DUP3, inside.R(r), inside.V(int(r)), inside.V(0))
-		if proc.User.UID != 0 || p.hasUserns() {
+		if proc.User.UID != 0 || p.mapped {
 			// So that /dev/stdout can be opened by name; files of the host keep their owner.
 			p.ownPipe(int(r), proc)
 		}

@@ -176,6 +176,7 @@ type planner struct {
 	tmp2    uint8
 	old     uint8  // the host's root
 	program string // to execute, if not what the arguments name
+	mapped  bool   // the child is in another user namespace than the caller
 	gateReg uint8  // Config.Gate, from streams on
 	how     map[how]inside.Arg
 
