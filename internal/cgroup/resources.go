@@ -189,7 +189,9 @@ func (g *Group) memory(out *cgroups.Resources, m *specs.LinuxMemory) error {
 		if g.foreign && out.MemorySwap > 0 {
 			return nil // fails where it is written
 		}
-		g.warn("this kernel cannot limit swap: memory is limited without it")
+		if out.MemorySwap > 0 {
+			g.warn("this kernel cannot limit swap: memory is limited without it")
+		}
 		out.MemorySwap = 0
 	}
 	return nil
