@@ -91,7 +91,7 @@ func startKube(t *testing.T, runtime string) *kube {
 	k.importImage(t, busybox, "localhost/busybox")
 	t.Cleanup(func() {
 		k.crictl(nil, "rmp", "-fa")
-		removeCgroups("k8s.io")
+		removeCgroups("k8s.io", "test.slice:cri-containerd:*")
 	})
 	return k
 }
@@ -258,6 +258,12 @@ func critest(t *testing.T, runtime string) map[string]string {
 	if rerr != nil {
 		t.Fatalf("critest: %v\n%s", err, out[max(0, len(out)-3000):])
 	}
+	return junit(t, report)
+}
+
+// junit reads a report of JUnit's form.
+func junit(t *testing.T, report []byte) map[string]string {
+	t.Helper()
 	var suites struct {
 		Cases []struct {
 			Name    string `xml:"name,attr"`
@@ -273,7 +279,8 @@ func critest(t *testing.T, runtime string) map[string]string {
 	results := map[string]string{}
 	for _, c := range suites.Cases {
 		switch {
-		case slices.Contains([]string{"skipped", "pending"}, c.Status) || strings.HasPrefix(c.Name, "["):
+		// Others than [It] are steps around the tests.
+		case slices.Contains([]string{"skipped", "pending"}, c.Status) || !strings.HasPrefix(c.Name, "[It]"):
 		case c.Failure != nil:
 			results[c.Name] = fmt.Sprint("fails: ", c.Failure.Message)
 		default:

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/brig-run/brig/test/harness"
 )
@@ -256,16 +257,30 @@ func expand(args []string, flags ...string) []string {
 	return args
 }
 
-// removeCgroups takes away the empty cgroups that an engine leaves as parents.
-func removeCgroups(names ...string) {
-	for _, name := range names {
-		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
-		for _, d := range append(dirs, "/sys/fs/cgroup/"+name) {
-			below, _ := filepath.Glob(d + "/*/")
-			for _, b := range below {
-				os.Remove(strings.TrimSuffix(b, "/"))
+// removeCgroups takes away the empty cgroups that an engine leaves as parents, by
+// patterns below a hierarchy's root. Those of other engines on this host that have
+// the same names stay, as they have processes.
+func removeCgroups(patterns ...string) {
+	for range 20 {
+		left := false
+		for _, p := range patterns {
+			v1, _ := filepath.Glob("/sys/fs/cgroup/*/" + p)
+			v2, _ := filepath.Glob("/sys/fs/cgroup/" + p)
+			for _, dir := range append(v1, v2...) {
+				left = removeBelow(dir) != nil || left
 			}
-			os.Remove(d)
 		}
+		if !left {
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // for processes that are about to end
 	}
+}
+
+func removeBelow(dir string) error {
+	below, _ := filepath.Glob(dir + "/*/")
+	for _, b := range below {
+		removeBelow(strings.TrimSuffix(b, "/"))
+	}
+	return os.Remove(dir)
 }
