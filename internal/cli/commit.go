@@ -31,6 +31,9 @@ container changed. Volumes and bind mounts are no part of it.`,
 					return err
 				}
 			}
+			if !cmd.Flags().Changed("pause") { // else it is a wish that must be granted
+				o.Warn = func(err error) { fmt.Fprintf(a.err, "WARNING: %s\n", err) }
+			}
 			c, err := a.container(args[0])
 			if err != nil {
 				return err

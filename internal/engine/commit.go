@@ -21,6 +21,8 @@ type CommitOptions struct {
 	Author, Message string
 	Changes         []string // instructions of a Dockerfile, see image.Change
 	Pause           bool     // the container stands still meanwhile
+	// Warn is told if it cannot stand still; without Warn that is an error.
+	Warn func(error)
 }
 
 // Commit makes an image of a container: a layer with what it has changed on top
@@ -38,10 +40,14 @@ func (c *Container) Commit(ctx context.Context, o CommitOptions) (string, error)
 	}
 	if o.Pause {
 		thaw, err := c.standStill()
-		if err != nil {
+		switch {
+		case err == nil:
+			defer thaw()
+		case o.Warn == nil:
 			return "", err
+		default:
+			o.Warn(err)
 		}
-		defer thaw()
 	}
 	upper, lower, err := c.difference()
 	if err != nil {
