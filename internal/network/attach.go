@@ -35,6 +35,7 @@ type Attachment struct {
 
 	store        *Store
 	dir          string
+	container    string // ID
 	nameServer   bool
 	locked       *os.File
 	nets         []*Network
@@ -59,7 +60,7 @@ type namespaceResult struct {
 //
 // On an error nothing is left; else the caller must call Wait.
 func (s *Store) Attach(r Request) (*Attachment, error) {
-	a := &Attachment{store: s, dir: r.Dir, nameServer: r.NameServer, newNamespace: r.NewNamespace, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
+	a := &Attachment{store: s, dir: r.Dir, container: r.Member.Container, nameServer: r.NameServer, newNamespace: r.NewNamespace, ns: make(chan namespaceResult, 1), done: make(chan error, 1)}
 	a.Ports = r.Ports
 	for _, w := range r.Wishes {
 		n, err := s.Find(w.Network)
@@ -193,11 +194,11 @@ func (a *Attachment) make() {
 	ready := make(chan struct{}) // the bridges are there, or never will be
 	var bridges error
 	go func() {
-		bridges = a.store.ensure(a.nets)
+		bridges = a.store.ensure(a.nets, a.container)
 		close(ready)
 		err := bridges
 		if err == nil {
-			err = a.store.publish(&a.Record)
+			err = a.store.publish(&a.Record, a.container)
 		}
 		filtered <- err
 	}()
@@ -247,17 +248,20 @@ func (a *Attachment) inside(host *netlink.Handle, ns *os.File, bridges func() bo
 const filterLock = "filter.lock"
 
 // publish lets the host's clients reach a container's ports.
-func (s *Store) publish(r *Record) error {
+func (s *Store) publish(r *Record, container string) error {
 	if len(r.Ports) == 0 {
 		return nil
 	}
 	err := s.addPorts(r.Ports, r.published().addrs())
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) {
 		// Left by a container that is no more, or gone by another's hand.
-		if err := s.mend(); err != nil {
+		if err := s.mend(container); err != nil {
 			return err
 		}
 		err = s.addPorts(r.Ports, r.published().addrs())
+	}
+	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
+		return errors.New("publish ports: another container, which has lost its monitor, has one of the ports; see: brig ps")
 	}
 	if err != nil {
 		return fmt.Errorf("publish ports: %w", err)
@@ -300,7 +304,7 @@ func (l *Link) addrs() (list []netip.Addr) {
 
 // ensure makes sure that networks have their bridges and the table its rules.
 // The caller holds the lock of networks, shared.
-func (s *Store) ensure(nets []*Network) error {
+func (s *Store) ensure(nets []*Network, container string) error {
 	f, err := s.newFilter(nftables.AsLasting())
 	if err != nil {
 		return err
@@ -318,7 +322,7 @@ func (s *Store) ensure(nets []*Network) error {
 		}
 	}
 	if missing {
-		if err := s.mend(); err != nil {
+		if err := s.mend(container); err != nil {
 			return err
 		}
 	}
@@ -344,15 +348,16 @@ func (s *Store) Mend() error {
 	}
 	for _, n := range nets {
 		if _, err := netlink.LinkByName(n.Bridge); err == nil {
-			return s.ensure(nil)
+			return s.ensure(nil, "")
 		}
 	}
 	return nil
 }
 
-// mend brings the table in line with what the directory of networks says. It is
-// one batch.
-func (s *Store) mend() error {
+// mend brings the table in line with what the directory of networks says, but for
+// the published ports of one container, which come after: another may have them.
+// It is one batch.
+func (s *Store) mend(but string) error {
 	l, err := s.flock(filterLock, unix.LOCK_EX)
 	if err != nil {
 		return err
@@ -378,7 +383,9 @@ func (s *Store) mend() error {
 			return err
 		}
 		for _, e := range list {
-			f.ofPorts(all, e.Ports, e.Addrs)
+			if e.Container != but {
+				f.ofPorts(all, e.Ports, e.Addrs)
+			}
 		}
 	}
 	return f.rebuild(all)
@@ -395,7 +402,7 @@ func (s *Store) takeDown(n *Network) error {
 	}
 	for _, other := range nets {
 		if _, err := netlink.LinkByName(other.Bridge); other.Name != n.Name && err == nil {
-			return s.mend()
+			return s.mend("")
 		}
 	}
 	f, err := s.newFilter() // no bridge is left

@@ -49,14 +49,18 @@ func (s *Store) Connect(c *Running, w Wish, nameServer bool) (sockets [2]*os.Fil
 		c.Record = before
 		return sockets, err
 	}
-	err = s.ensure([]*Network{n})
+	err = s.ensure([]*Network{n}, "")
 	if err == nil {
 		sockets, err = s.plugIn(c.Namespace, link, had == nil && !n.Internal, nameServer)
 	}
 	if err == nil && len(ports) > 0 {
-		err = s.publish(&c.Record)
+		err = s.publish(&c.Record, c.Member.Container)
 	}
 	if err != nil {
+		if host, herr := netlink.NewHandle(unix.NETLINK_ROUTE); herr == nil {
+			unplug(host, link)
+			host.Close()
+		}
 		for _, a := range addrs {
 			os.Remove(s.endpointPath(n, a))
 		}
@@ -181,7 +185,7 @@ func (s *Store) takeOver(c *Running, l *Link) error {
 	if err := s.writePorts(c, l); err != nil {
 		return err
 	}
-	return s.publish(&c.Record)
+	return s.publish(&c.Record, c.Member.Container)
 }
 
 // writePorts writes the published ports into the files of another address.

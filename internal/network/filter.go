@@ -1,10 +1,12 @@
 package network
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -349,6 +351,9 @@ func (f *filter) ofPorts(all map[*nftables.Set][]nftables.SetElement, ports []Po
 				proto = unix.IPPROTO_UDP
 			}
 			key = append(append(key, padded([]byte{proto})...), padded(be16(p.HostPort))...)
+			if slices.ContainsFunc(all[set], func(e nftables.SetElement) bool { return bytes.Equal(e.Key, key) }) {
+				continue // whose container is about to be refused it
+			}
 			all[set] = append(all[set], nftables.SetElement{Key: key, Val: append(a.AsSlice(), padded(be16(p.Port))...)})
 		}
 	}
