@@ -47,11 +47,17 @@ func prepare(o options) (engines []*engine, err error) {
 	if err := image.Write(&archive); err != nil {
 		return nil, err
 	}
-	p := &preparation{dir: o.dir, archive: archive.Bytes(), image: image}
+	p := &preparation{dir: o.dir, archive: archive.Bytes(), image: image, network: []string{"--network", "none"}}
+	if o.bridge {
+		p.network = []string{"-p", "18087:80"}
+	}
 	for _, c := range []struct {
 		name string
 		make func() (*engine, error)
 	}{{"brig", p.brig}, {"crun", p.bundled("crun")}, {"runc", p.bundled("runc")}, {"podman", p.podman}} {
+		if o.bridge && c.name != "brig" && c.name != "podman" {
+			continue
+		}
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), c.name) {
 			continue
 		}
@@ -76,6 +82,7 @@ type preparation struct {
 	dir     string
 	archive []byte
 	image   *harness.Image
+	network []string // flags
 }
 
 func (p *preparation) streams(e *engine) (err error) {
@@ -110,7 +117,7 @@ func (p *preparation) brig() (*engine, error) {
 	if _, err := output(p.archive, brig("load", "-q")...); err != nil {
 		return nil, err
 	}
-	run := brig("run", "--rm", "--network", "none", imageName, "true")
+	run := brig(append(append([]string{"run", "--rm"}, p.network...), imageName, "true")...)
 	return &engine{
 		command: func(int) []string { return run },
 		detach: func() ([]string, func(string) []string, func(string) []string) {
@@ -139,12 +146,12 @@ func (p *preparation) podman() (*engine, error) {
 	}
 	run := func(args ...string) []string {
 		// Its own higher limits need a capability that not every machine grants.
-		return podman(append([]string{"run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "none", "--cap-add", podmanAdds, "--security-opt", "seccomp=" + profile}, args...)...)
+		return podman(append([]string{"run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--cap-add", podmanAdds, "--security-opt", "seccomp=" + profile}, args...)...)
 	}
 	e := &engine{
-		command: func(int) []string { return run("--rm", imageName, "true") },
+		command: func(int) []string { return run(append(append([]string{"--rm"}, p.network...), imageName, "true")...) },
 		detach: func() ([]string, func(string) []string, func(string) []string) {
-			return run("-d", imageName, "sleep", "600"),
+			return run("-d", "--network", "none", imageName, "sleep", "600"),
 				func(id string) []string { return podman("inspect", "-f", "{{.State.Pid}}", id) },
 				func(id string) []string { return podman("rm", "-f", "-t", "0", id) }
 		},

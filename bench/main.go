@@ -38,6 +38,7 @@ func main() {
 	flag.IntVar(&o.rounds, "n", 100, "rounds one after the other")
 	flag.IntVar(&o.idleRounds, "idle-rounds", 40, "rounds with 150 ms of idle before each start")
 	flag.StringVar(&o.format, "format", "table", "table or json")
+	flag.BoolVar(&o.bridge, "bridge", false, "on a bridge with a published port; Brig and podman only")
 	flag.StringVar(&o.only, "only", "", "engines to measure, comma-separated")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -49,6 +50,7 @@ func main() {
 type options struct {
 	dir, format, only  string
 	rounds, idleRounds int
+	bridge             bool
 }
 
 // report is what is printed as JSON.
@@ -115,7 +117,7 @@ func run(o options) error {
 		rep.Series = append(rep.Series, series{s.name, s.rounds, results})
 	}
 	for _, e := range engines {
-		if e.detach == nil {
+		if e.detach == nil || o.bridge {
 			continue
 		}
 		m, err := measureMemory(e)
@@ -228,6 +230,9 @@ func (r *report) print() error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if len(r.Memory) == 0 {
+		return nil
 	}
 	fmt.Print("\nMemory of the process that stays with a detached container, KiB:\n")
 	for _, m := range r.Memory {
