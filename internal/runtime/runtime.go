@@ -302,7 +302,7 @@ func (p *planner) names() {
 // loopback sets the interface lo up in a network namespace of the container's
 // own; a new one starts with it down.
 func (p *planner) loopback() {
-	if p.plan.Flags&unix.CLONE_NEWNET == 0 {
+	if !p.has(specs.NetworkNamespace) {
 		return
 	}
 	p.What("set the loopback interface up")
