@@ -30,7 +30,8 @@ func (k *keeper) keep(dir string, rec *record.Recording, ended bool) {
 		}
 		k.subject = s
 	}
-	if k.dir != nil && (ended || k.grew(rec)) {
+	// Who never executed a program has shown nothing that it needs.
+	if k.dir != nil && len(rec.Syscalls) > 0 && (ended || k.grew(rec)) {
 		if err := k.writePolicy(rec, ended); err != nil {
 			rec.Notes = append(rec.Notes, fmt.Sprintf("the policy could not be written: %v", err))
 		}
@@ -44,7 +45,7 @@ func (k *keeper) keep(dir string, rec *record.Recording, ended bool) {
 // grew reports whether there is more for a policy than there was.
 func (k *keeper) grew(rec *record.Recording) bool {
 	if k.last == nil {
-		return len(rec.Syscalls) > 0
+		return true
 	}
 	news := rec.Since(k.last)
 	return len(news.Syscalls)+len(news.Denials) > 0 || len(rec.Capabilities) != len(k.last.Capabilities)

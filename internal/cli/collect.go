@@ -45,7 +45,7 @@ last ones brought anything new. Files are read if their name ends in ` + collect
 With -o each policy is written to that directory, and with --to also in the forms of
 other engines, as brig policy export has them. A file is replaced only if it changes.
 With --every it goes on until it is interrupted. The exit code is 1 if a file could
-not be read.`,
+not be read, or a policy not be exported.`,
 		Example: `  brig collect --dir /var/lib/brig/policies
   brig collect --dir /var/lib/brig/policies -o merged --to spo
   brig collect --dir /var/lib/brig/policies -o merged --to kubernetes --every 30s`,
@@ -127,28 +127,21 @@ func (c *collectFlags) run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer stop()
 	told := map[string]bool{}
+	before := ""
 	for {
-		groups, faults, err := collect.Collect(c.dir)
-		if err != nil {
-			return err
-		}
-		for _, f := range faults {
-			if !told[f.Error()] {
-				fmt.Fprintln(c.a.err, "WARNING:", f)
-				told[f.Error()] = true
-			}
-		}
-		if err := c.write(groups); err != nil {
-			return err
+		// Nothing is read again of what has not changed.
+		now, err := collect.State(c.dir)
+		if err == nil && (now != before || c.every == 0) {
+			err = c.round(told)
 		}
 		if c.every == 0 {
-			if err := c.print(groups); err != nil {
-				return err
-			}
-			if len(faults) > 0 {
-				return &exitError{code: 1}
-			}
-			return nil
+			return err
+		}
+		before = now
+		var faulty *exitError
+		if err != nil && !errors.As(err, &faulty) {
+			before = "" // such as a full disk: the next round tries again
+			c.warn(told, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -158,39 +151,74 @@ func (c *collectFlags) run(ctx context.Context) error {
 	}
 }
 
-// write writes the policies and their exports that changed.
-func (c *collectFlags) write(groups []collect.Group) error {
-	if c.output == "" {
-		return nil
-	}
-	if err := os.MkdirAll(c.output, 0o755); err != nil {
+// round joins and writes everything once. What is wrong with one file or one image
+// does not keep others from it.
+func (c *collectFlags) round(told map[string]bool) error {
+	groups, faults, err := collect.Collect(c.dir)
+	if err != nil {
 		return err
 	}
-	for _, g := range groups {
-		data, err := g.Policy.Encode()
-		if err != nil {
+	if c.output != "" {
+		if err := os.MkdirAll(c.output, 0o755); err != nil {
 			return err
 		}
-		changed, err := c.replace(g.Name+collect.Suffix, data)
-		if err != nil {
-			return err
-		}
-		for _, form := range c.forms {
-			if err := c.export(form, &g, changed); err != nil {
+		for i := range groups {
+			more, err := c.write(&groups[i])
+			faults = append(faults, more...)
+			if err != nil {
 				return err
 			}
 		}
 	}
+	for _, f := range faults {
+		c.warn(told, f)
+	}
+	if c.every == 0 {
+		if err := c.print(groups); err != nil {
+			return err
+		}
+	}
+	if len(faults) > 0 {
+		return &exitError{code: 1}
+	}
 	return nil
+}
+
+// warn says the same only once.
+func (c *collectFlags) warn(told map[string]bool, err error) {
+	if !told[err.Error()] {
+		fmt.Fprintln(c.a.err, "WARNING:", err)
+		told[err.Error()] = true
+	}
+}
+
+// write writes a policy and its exports, as far as they changed. The faults are of
+// the policy, the error is of the disk.
+func (c *collectFlags) write(g *collect.Group) (faults []error, err error) {
+	data, err := g.Policy.Encode()
+	if err != nil {
+		return []error{fmt.Errorf("%s: %w", g.Name, err)}, nil
+	}
+	changed, err := c.replace(g.Name+collect.Suffix, data)
+	if err != nil {
+		return nil, err
+	}
+	for _, form := range c.forms {
+		r, err := exported(form, g.Policy, export.Input{Name: g.Name})
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", g.Name, err))
+			continue
+		}
+		if err := c.export(form, g.Name, r, changed); err != nil {
+			return faults, err
+		}
+	}
+	return faults, nil
 }
 
 // export writes one form of a policy into a directory of that form's name,
 // since two forms have files of the same name.
-func (c *collectFlags) export(form string, g *collect.Group, tell bool) error {
-	r, err := exported(form, g.Policy, export.Input{Name: g.Name})
-	if err != nil {
-		return fmt.Errorf("%s: %w", g.Name, err)
-	}
+func (c *collectFlags) export(form, name string, r *export.Result, tell bool) error {
 	if err := os.MkdirAll(filepath.Join(c.output, form), 0o755); err != nil {
 		return err
 	}
@@ -201,7 +229,7 @@ func (c *collectFlags) export(form string, g *collect.Group, tell bool) error {
 	}
 	for _, n := range r.Notes {
 		if tell {
-			fmt.Fprintln(c.a.err, "NOTE: "+g.Name+": "+n)
+			fmt.Fprintln(c.a.err, "NOTE: "+name+": "+n)
 		}
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/brig-run/brig/internal/policy"
@@ -53,6 +54,37 @@ func Collect(dir string) (groups []Group, faults []error, err error) {
 	groups, more := join(found)
 	name(groups)
 	return groups, append(faults, more...), nil
+}
+
+// State tells whether files that Collect would read have come, gone or changed: it
+// is another then.
+func State(dir string) (string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("collect policies: %w", err)
+	}
+	defer root.Close()
+	sum := sha256.New()
+	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil && name == "." {
+			return err
+		}
+		if err != nil || !d.Type().IsRegular() || !strings.HasSuffix(name, Suffix) {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			inode := uint64(0) // a policy is replaced by renaming
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				inode = st.Ino
+			}
+			fmt.Fprintf(sum, "%q %d %d %d\n", name, info.Size(), info.ModTime().UnixNano(), inode)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("collect policies: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // loaded is a policy with the file it came from.

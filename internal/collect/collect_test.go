@@ -134,3 +134,42 @@ func TestFaults(t *testing.T) {
 		t.Errorf("no directory: %v", err)
 	}
 }
+
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	seen := map[string]string{}
+	look := func(what string, change bool) {
+		t.Helper()
+		s, err := State(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if was, known := seen[s]; known == change {
+			t.Errorf("%s: changed %v, as %q", what, !known, was)
+		}
+		seen[s] = what
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look("empty", true)
+	write("other.json", "{}")
+	look("another file", false)
+	write("a.policy.json", "{}")
+	look("a policy", true)
+	look("nothing", false)
+	write("b", "{}")
+	os.Rename(filepath.Join(dir, "b"), filepath.Join(dir, "a.policy.json"))
+	look("replaced", true)
+	os.Mkdir(filepath.Join(dir, "d"), 0o700)
+	write("d/c.policy.json", "{}")
+	look("deeper", true)
+	os.Remove(filepath.Join(dir, "a.policy.json"))
+	look("gone", true)
+	if _, err := State(filepath.Join(dir, "none")); err == nil {
+		t.Error("a directory that is not there has a state")
+	}
+}

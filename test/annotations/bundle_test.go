@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -265,6 +266,47 @@ func TestRecordingIsImpossible(t *testing.T) {
 	says(t, res.Stderr, "learn from container web: ", "not a directory")
 	if left := cgroups("web"); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A container that is never started has learned nothing, and overwrites nothing.
+func TestNeverStarted(t *testing.T) {
+	r := newRig(t)
+	r.mustOCI("run", "--bundle", r.bundle("web", "chown 1 /tmp", learn("true")), "web")
+	r.detached("create", "--bundle", r.bundle("web", "true", learn("true")), "web")
+	r.detached("create", "--bundle", r.bundle("other", "true", learn("true")), "other")
+	r.mustOCI("delete", "web")
+	r.mustOCI("delete", "other")
+	r.noRecorders()
+	p := r.learned(r.policies)
+	r.holds(p, "CAP_CHOWN", []string{"chown"}, nil)
+	if len(p.Runs) != 1 {
+		t.Errorf("runs: %+v", p.Runs)
+	}
+}
+
+// A killed create leaves a recorder that ends by itself, or with the container.
+func TestKilledCreate(t *testing.T) {
+	r := newRig(t)
+	b := r.bundle("web", "exec sleep 600", learn("true"))
+	for i := range 12 {
+		cmd := r.command("create", "--bundle", b, "web")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(i*i) * 2 * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		if res := r.oci("delete", "--force", "web"); res.Code != 0 {
+			t.Errorf("delete --force: %+v", res)
+		}
+		r.noRecorders()
+		if left := cgroups("web"); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+	if got := r.files(r.policies); len(got) > 0 {
+		t.Errorf("policies of containers that never ran: %v", got)
 	}
 }
 

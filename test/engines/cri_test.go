@@ -75,6 +75,7 @@ func startKube(t *testing.T, runtime string) *kube {
   default_runtime_name = "tested"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested]
   runtime_type = "io.containerd.runc.v2"
+  pod_annotations = ["dev.brig.*"]
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
   BinaryName = "`+runtime+`"
 `)
