@@ -253,6 +253,9 @@ func (a *app) forEach(names []string, f func(name string) error) error {
 
 // container finds a container by name or ID.
 func (a *app) container(name string) (*engine.Container, error) {
+	if strings.Contains(name, "://") { // containerd://ID, as Kubernetes has it
+		return nil, &engine.NotFoundError{Name: name}
+	}
 	e, err := a.engine()
 	if err != nil {
 		return nil, err

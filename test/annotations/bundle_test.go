@@ -342,6 +342,7 @@ func TestWhy(t *testing.T) {
 	says(t, r.Must(t, "why", "clock01"), want)
 	r.mustOCI("delete", "--force", "clock01")
 	says(t, r.Must(t, "why", "cloc"), want)
+	says(t, r.Must(t, "why", "containerd://clock01"), want)
 	says(t, r.Must(t, "why", "--format", "json", "clock01"), `"outcome": "EPERM"`, `"complete": true`)
 	says(t, r.Root.Run("__complete", "why", "").Stdout, "clock01")
 	res := r.Root.Run("why", "other")
