@@ -91,8 +91,14 @@ func Paused(dirs []string) bool {
 				continue
 			}
 		}
-		b, err := os.ReadFile(dir + file)
-		return err == nil && strings.TrimSpace(string(b)) == "1"
+		fd, err := unix.Open(dir+file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(fd)
+		var b [1]byte
+		n, err := unix.Read(fd, b[:])
+		return err == nil && n == 1 && b[0] == '1'
 	}
 	return false
 }

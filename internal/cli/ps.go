@@ -100,11 +100,12 @@ func (a *app) ps(o psOptions) error {
 		return strings.HasPrefix(f, "status=") || strings.HasPrefix(f, "exited=")
 	})
 	var rows []any
-	for _, c := range list {
-		s, err := c.State()
-		if err != nil {
+	states, errs := engine.States(list)
+	for i, c := range list {
+		if errs[i] != nil {
 			continue // it went while we looked
 		}
+		s := states[i]
 		if o.last >= 0 && len(rows) >= o.last {
 			break
 		}

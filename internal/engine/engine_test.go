@@ -211,3 +211,25 @@ func TestRandomNames(t *testing.T) {
 		t.Errorf("only %d different names of 200", len(seen))
 	}
 }
+
+// What brig ps does, for 500 containers.
+func BenchmarkList(b *testing.B) {
+	e, err := Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range 500 {
+		if _, err := e.Create(options("")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		list, err := e.List()
+		if err != nil || len(list) != 500 {
+			b.Fatalf("%d containers, %v", len(list), err)
+		}
+		if _, errs := States(list); errs[0] != nil {
+			b.Fatal(errs[0])
+		}
+	}
+}

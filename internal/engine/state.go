@@ -30,7 +30,7 @@ var bootID = sync.OnceValue(func() string {
 
 // readState reads the record; nil without an error if there is none.
 func (c *Container) readState() (*monitor.State, error) {
-	b, err := os.ReadFile(c.file(monitor.StateFile))
+	b, err := readFile(c.file(monitor.StateFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

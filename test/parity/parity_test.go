@@ -67,7 +67,8 @@ exec "$@"`
 // scenario is a list of commands. In each, RUN stands for "run" with the flags
 // that make the two alike, and CREATE for "create" with them. FAILS before a
 // command says that the two use different codes for their own failures: it is
-// enough that both fail.
+// enough that both fail. QUIET says that podman prints an ID where Docker, and
+// so Brig, prints the name that was given.
 type scenario struct {
 	name  string
 	steps []string // split at spaces, but for the text in single quotes
@@ -148,6 +149,26 @@ func scenarios() []scenario {
 			`inspect -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Hostname}} {{index .Config.Labels "l"}} {{.Path}} {{.Args}} {{.State.Running}}' cc`, `rm cc`),
 		s("image", `inspect --type image -f '{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Entrypoint}} {{.Config.Cmd}} {{index .Config.Labels "own"}} {{.Architecture}} {{.Os}}' ep`),
 		s("filters", `CREATE --name c1 --label k=1 busybox`, `CREATE --name c2 --label k=2 busybox`, `ps -a --filter label=k=1 --format '{{.Names}}'`, `ps --format '{{.Names}}'`, `rm c1`, `rm c2`),
+		// Podman's mounts are gone with the namespace of the command that made them, so it cannot restart what runs.
+		s("restart", `CREATE --name cc busybox true`, `restart cc`, `wait cc`, `inspect -f '{{.RestartCount}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' cc`, `FAILS restart nobody`, `rm cc`),
+		s("restart policy", `RUN -d --name cc --restart on-failure:2 busybox sh -c 'echo run; exit 3'`, `UNTIL exited cc`, `logs cc`, `inspect -f '{{.RestartCount}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}} {{.State.ExitCode}}' cc`, `rm -f cc`,
+			`FAILS CREATE --restart sometimes busybox`, `FAILS CREATE --restart always:3 busybox`),
+		s("pause", `RUN -d --name cc busybox sleep 600`, `QUIET pause cc`, `inspect -f '{{.State.Status}} {{.State.Paused}}' cc`, `FAILS pause cc`, `FAILS exec cc true`, `ps -a --filter status=paused --format '{{.Names}}'`,
+			`QUIET unpause cc`, `FAILS unpause cc`, `exec cc echo on`, `rm -f cc`, `FAILS pause cc`),
+		s("rename", `CREATE --name cc busybox`, `CREATE --name dd busybox`, `rename cc ee`, `inspect -f '{{.State.Status}}' ee`, `FAILS inspect cc`, `FAILS rename ee dd`, `FAILS rename nobody ff`, `rm ee`, `rm dd`),
+		s("update", `RUN -d --name cc -m 64m busybox sleep 600`, `QUIET update -m 96m --cpus 0.5 cc`, `exec cc sh -c 'cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu*/cpu.cfs_quota_us memory.max 2>/dev/null | uniq; true'`,
+			`FAILS update -m much cc`, `FAILS update -m 64m nobody`, `rm -f cc`),
+		s("health", `RUN -d --name cc --health-cmd 'echo looked; test -e /ok' --health-interval 500ms --health-retries 1 --health-timeout 5s busybox sleep 600`,
+			`inspect -f '{{json .Config.Healthcheck.Test}} {{.Config.Healthcheck.Interval}} {{.Config.Healthcheck.Retries}} {{.Config.Healthcheck.Timeout}}' cc`, `rm -f cc`,
+			`FAILS CREATE --health-interval 5 --health-cmd x busybox`),
+		s("log drivers", `RUN --name cc --log-driver none busybox echo said`, `FAILS logs cc`, `rm cc`, `FAILS CREATE --log-driver nonesuch busybox`),
+		s("logs with options", `RUN --name cc busybox sh -c 'for i in 1 2 3; do echo $i; done'`, `logs --tail 2 cc`, `logs --since 1h cc`, `logs -f cc`, `logs --tail 0 cc`, `rm cc`),
+		s("wait", `RUN -d --name cc busybox sh -c 'exit 6'`, `wait cc`, `FAILS wait nobody`, `FAILS wait --condition never cc`, `rm cc`),
+		s("container", `CREATE --name cc --label k=1 busybox`, `container ls -a --format '{{.Names}}'`, `container inspect -f '{{.State.Status}}' cc`, `QUIET container prune -f --filter label=other`, `container ls -aq --no-trunc`, `container rm cc`, `FAILS container inspect cc`),
+		s("stats", `RUN -d --name cc busybox sleep 600`, `stats --no-stream --format '{{.Name}} {{.PIDs}}' cc`, `FAILS stats --no-stream nobody`, `rm -f cc`),
+		s("filters of ps", `RUN -d --name c1 busybox sleep 600`, `CREATE --name c2 busybox`, `ps -a --filter before=c2 --format '{{.Names}}'`, `ps -a --filter since=c1 --format '{{.Names}}'`, `ps -a --filter name=^c --filter status=created --format '{{.Names}}'`,
+			`ps -l --format '{{.Names}}'`, `FAILS ps --filter colour=red`, `rm -f c1`, `rm c2`),
+		s("stop a paused one", `RUN -d --name cc busybox sleep 600`, `QUIET pause cc`, `rm -f cc`, `FAILS inspect cc`),
 		s("join a PID namespace", `RUN -d --name cc busybox sleep 600`, `RUN --rm --pid container:cc busybox sh -c 'ps | grep -c "[s]leep 600"'`, `rm -f cc`),
 	}
 }
@@ -222,17 +243,36 @@ func TestParity(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, step := range s.steps {
 				step, fails := strings.CutPrefix(step, "FAILS ")
+				step, quiet := strings.CutPrefix(step, "QUIET ")
 				args := expand(step, dir)
+				if args[0] == "UNTIL" {
+					untilState(t, root, podman, args[1], args[2])
+					continue
+				}
 				brig := root.RunInput(strings.NewReader(s.in), qualified(args)...)
 				peer := podman.run([]byte(s.in), expandForPodman(args)...)
 				if fails && brig.Code != 0 && peer.Code != 0 {
 					brig.Code, peer.Code = -1, -1
+				}
+				if quiet {
+					brig.Stdout, peer.Stdout = "", ""
 				}
 				if b, p := outcome(brig), outcome(peer); b != p {
 					t.Errorf("%s\nbrig:   %s\n        %s\npodman: %s\n        %s", step, b, brig.Stderr, p, peer.Stderr)
 				}
 			}
 		})
+	}
+}
+
+// untilState waits until both say that a container has a state for good.
+func untilState(t *testing.T, root *harness.Root, podman *peer, state, name string) {
+	t.Helper()
+	args := []string{"inspect", "-f", "{{.State.Status}} {{.RestartCount}}", name}
+	for _, run := range []func() harness.Result{func() harness.Result { return root.Run(args...) }, func() harness.Result { return podman.run(nil, args...) }} {
+		if err := harness.Eventually(name+" is "+state, func() bool { return run().Output() == state+" 2" }); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
