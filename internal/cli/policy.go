@@ -19,7 +19,7 @@ func newPolicy(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy COMMAND",
 		Short: "Show, check, compare, merge and export policy files",
-		Long: `Show, check, compare, merge and export policy files: what a container needs, with the
+		Long: `Show, check, compare, merge, widen and export policy files: what a container needs, with
 evidence. brig learn writes them, and brig run --policy holds a container to one.`,
 		Example: `  brig policy show nginx.policy.json
   brig policy merge -o all.json run1.json run2.json
@@ -32,7 +32,7 @@ evidence. brig learn writes them, and brig run --policy holds a container to one
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	for _, make := range []func(*app) *cobra.Command{newPolicyShow, newPolicyCheck, newPolicyDiff, newPolicyMerge, newPolicyAllow, newPolicyExport} {
+	for _, make := range []func(*app) *cobra.Command{newPolicyShow, newPolicyCheck, newPolicyDiff, newPolicyMerge, newPolicyAllow, newPolicyApply, newPolicyExport} {
 		sub := make(a)
 		sub.DisableFlagsInUseLine = true
 		cmd.AddCommand(sub)

@@ -41,6 +41,20 @@ lacked. Containers that exist keep the policy that they were made with.`,
 	return cmd
 }
 
+// newPolicyApply is for who looks for it here: the flag of run does it.
+func newPolicyApply(*app) *cobra.Command {
+	return &cobra.Command{
+		Use: "apply", Hidden: true, DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			words := append([]string{"brig run --policy"}, args...)
+			if len(args) < 2 {
+				words = []string{"brig run --policy FILE IMAGE"}
+			}
+			return fmt.Errorf("a policy is applied to the container that is run under it: %s", strings.Join(words, " "))
+		},
+	}
+}
+
 func (a *app) policyAllow(file, output string, caps, calls []string, comment string) error {
 	set, err := capability.ParseSet(caps)
 	if err != nil {
