@@ -305,11 +305,25 @@ func (p *preparedProgram) load(into map[string]*ebpf.Map) (*ebpf.Program, error)
 		attr.btfFD, attr.funcInfoSize = uint32(types.FD()), btf.FuncInfoSize
 		attr.funcInfo, attr.funcInfoCount = unsafe.Pointer(&p.Funcs[0]), uint32(len(p.Funcs))/btf.FuncInfoSize
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
-	if errno != 0 {
-		return nil, fmt.Errorf("load the program %s: %w", p.Name, errno)
+	fd, err := loadProgram(&attr)
+	if err != nil {
+		return nil, fmt.Errorf("load the program %s: %w", p.Name, err)
 	}
-	return ebpf.NewProgramFromFD(int(fd))
+	return ebpf.NewProgramFromFD(fd)
+}
+
+// loadProgram tries again when the kernel's check was broken off by a signal, as
+// Go's scheduler sends them: that is EAGAIN (kernel/bpf/verifier.c, do_check).
+func loadProgram(attr *progLoad) (int, error) {
+	for try := 0; ; try++ {
+		fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(attr)), unsafe.Sizeof(*attr))
+		switch {
+		case errno == 0:
+			return int(fd), nil
+		case errno != unix.EAGAIN || try == 100:
+			return -1, errno
+		}
+	}
 }
 
 // readPrepared returns what the file has for the key, or nil.
