@@ -113,6 +113,8 @@ func condition(cond string) (bool, error) {
 		return v2, nil
 	case "ipv6":
 		return exists("/proc/net/if_inet6"), nil
+	case "journald":
+		return exists("/run/systemd/journal/socket"), nil
 	case "swap":
 		return exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes") || v2 && exists("/proc/swaps"), nil
 	}
