@@ -489,6 +489,9 @@ func (c *creation) ready(pid int) error {
 	if !ok {
 		return errors.New("the container's process ended before it was ready")
 	}
+	if c.console != nil && c.opts.ConsoleSocket == "" {
+		plainLines(c.console)
+	}
 	c.PID, c.PIDStart, c.Ready = pid, ticks, true
 	if err := c.tellRecorder(); err != nil {
 		return err

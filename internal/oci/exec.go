@@ -282,6 +282,9 @@ func (x *execution) openTerminal(process *specs.Process) error {
 	}
 	x.console = x.keep(master)
 	x.slave = x.keep(slave)
+	if x.opts.ConsoleSocket == "" {
+		plainLines(master)
+	}
 	x.streams = [3]*os.File{slave, slave, slave}
 	if err := x.ownTerminal(process.User.UID); err != nil {
 		return err

@@ -130,6 +130,7 @@ func relay(console *os.File) (done func()) {
 	restore := func() {}
 	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
 		if old, err := term.MakeRaw(fd); err == nil {
+			outputModes(os.Stdin, func(modes uint32) uint32 { return modes | unix.OPOST | unix.ONLCR })
 			restore = func() { term.Restore(fd, old) }
 		}
 	}
@@ -142,6 +143,22 @@ func relay(console *os.File) (done func()) {
 	return func() {
 		<-drained
 		restore()
+	}
+}
+
+// plainLines makes a terminal that this process relays pass lines on as they
+// are. The caller's, if it is one, ends them with a carriage return, and a pipe
+// gets none.
+func plainLines(console *os.File) {
+	outputModes(console, func(modes uint32) uint32 { return modes &^ unix.ONLCR })
+}
+
+// outputModes changes the output modes of a terminal, termios(3).
+func outputModes(tty *os.File, change func(uint32) uint32) {
+	fd := int(tty.Fd())
+	if t, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+		t.Oflag = change(t.Oflag)
+		unix.IoctlSetTermios(fd, unix.TCSETS, t)
 	}
 }
 
