@@ -87,6 +87,8 @@ func TestKilledCommand(t *testing.T) {
 		{name: "run --rm", args: []string{"run", "--rm", "busybox", "true"}},
 		{name: "run", args: []string{"run", "--name", "box", "busybox", "true"}},
 		{name: "run -d", args: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
+		{name: "run --rm with volumes", args: []string{"run", "--rm", "-v", "/anon", "-v", "kept:/etc", "busybox", "true"}},
+		{name: "rm -v", args: []string{"rm", "-f", "-v", "box"}, setUp: []string{"run", "-d", "-v", "two:/two", "--name", "box", "busybox", "sleep", "600"}},
 		{name: "create", args: []string{"create", "--name", "box", "busybox", "true"}},
 		{name: "start", args: []string{"start", "box"}, setUp: []string{"create", "--name", "box", "busybox", "sleep", "600"}},
 		{name: "exec", args: []string{"exec", "box", "sh", "-c", "exit 3"}, setUp: []string{"run", "-d", "--name", "box", "busybox", "sleep", "600"}},
@@ -115,6 +117,9 @@ func TestKilledCommand(t *testing.T) {
 			}
 		}
 		settle(t, root)
+		if out := root.Must(t, "volume", "ls", "-q"); c.name == "run --rm with volumes" && len(out) > 10 {
+			t.Errorf("%s: volumes are left: %q", what, out)
+		}
 		if t.Failed() {
 			return
 		}

@@ -169,6 +169,14 @@ func scenarios() []scenario {
 		s("filters of ps", `RUN -d --name c1 busybox sleep 600`, `CREATE --name c2 busybox`, `ps -a --filter before=c2 --format '{{.Names}}'`, `ps -a --filter since=c1 --format '{{.Names}}'`, `ps -a --filter name=^c --filter status=created --format '{{.Names}}'`,
 			`ps -l --format '{{.Names}}'`, `FAILS ps --filter colour=red`, `rm -f c1`, `rm c2`),
 		s("stop a paused one", `RUN -d --name cc busybox sleep 600`, `QUIET pause cc`, `rm -f cc`, `FAILS inspect cc`),
+		s("volumes", `volume create vv`, `RUN --rm -v vv:/data busybox sh -c 'echo x > /data/f'`, `RUN --rm -v vv:/data:ro busybox sh -c 'cat /data/f; touch /data/y'`,
+			`volume ls -q`, `volume inspect -f '{{.Name}} {{.Driver}} {{.Scope}}' vv`, `CREATE --name cc -v vv:/data busybox`, `FAILS volume rm vv`,
+			`inspect -f '{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}}{{end}}' cc`, `RUN --rm --volumes-from cc:ro busybox sh -c 'ls /data; touch /data/z'`,
+			`volume ls -q --filter dangling=true`, `rm cc`, `volume ls -q --filter dangling=true`, `volume rm vv`, `FAILS volume inspect vv`, `FAILS volume rm vv`),
+		s("copy-up", `RUN --rm -v vv:/etc busybox grep -c ^root /etc/passwd`, `RUN --rm -v vv:/x:ro busybox grep -c ^root /x/passwd`, `RUN --rm -v v2:/tmp busybox stat -c %a /tmp`, `volume rm vv v2`),
+		s("anonymous volumes", `RUN --rm -v /anon --mount type=volume,dst=/two busybox ls -A /anon /two`, `volume ls -q`),
+		s("cp and diff", `CREATE --name cc busybox`, `cp DIR/file cc:/tmp/new`, `cp DIR/file cc:/tmp`, `FAILS cp DIR/file cc:/no/dir`, `FAILS cp cc:/missing DIR/out`, `FAILS cp DIR/missing cc:/tmp`,
+			`FAILS cp DIR/file cc:/nodir/`, `FAILS cp cc:/etc DIR/file`, `diff cc`, `rm cc`),
 		s("join a PID namespace", `RUN -d --name cc busybox sleep 600`, `RUN --rm --pid container:cc busybox sh -c 'ps | grep -c "[s]leep 600"'`, `rm -f cc`),
 	}
 }
