@@ -25,6 +25,14 @@ func PlacesBelow(root string) Places {
 	return Places{Policies: filepath.Join(root, "policies"), Explained: filepath.Join(root, "explain")}
 }
 
+// absolute makes the paths good for a process with another working directory.
+func (p *Places) absolute() (err error) {
+	if p.Policies, err = filepath.Abs(p.Policies); err == nil {
+		p.Explained, err = filepath.Abs(p.Explained)
+	}
+	return err
+}
+
 // Command is the hidden command of the binary that calls [Main].
 const Command = "recorder"
 
@@ -33,15 +41,19 @@ const subjectFile = "subject.json"
 // Recorder is a recorder that this process started for a container.
 type Recorder struct {
 	witness *witness.Witness
-	dir     string
-	spot    *spot // nil if no policy is wanted
+	dir     string // "" until it is made
+	spot    *spot  // nil if no policy is wanted
 }
 
 // Spawn starts a recorder for a container that asks for one, which prepares itself
 // while the container is made.
 func Spawn(places Places, id string, spec *specs.Spec, request Request) (*Recorder, error) {
-	r := &Recorder{dir: filepath.Join(places.Explained, id)}
-	if err := r.spawn(places, subjectOf(id, spec, request)); err != nil {
+	r := &Recorder{}
+	err := places.absolute()
+	if err == nil {
+		err = r.spawn(places, subjectOf(id, spec, request))
+	}
+	if err != nil {
 		r.undo()
 		return nil, err
 	}
@@ -52,8 +64,8 @@ func Spawn(places Places, id string, spec *specs.Spec, request Request) (*Record
 }
 
 func (r *Recorder) spawn(places Places, s *Subject) error {
-	if witness.Alive(r.dir) {
-		r.dir = "" // another's
+	dir := filepath.Join(places.Explained, s.ID)
+	if witness.Alive(dir) {
 		return fmt.Errorf("a container %s is being recorded already", s.ID)
 	}
 	if err := os.MkdirAll(places.Explained, 0o700); err != nil {
@@ -70,7 +82,8 @@ func (r *Recorder) spawn(places Places, s *Subject) error {
 		args, files = []string{Command, "--learn", filepath.Join(places.Explained, ".recorder.json")}, []*os.File{r.spot.dir}
 	}
 	makeRoom(places.Explained)
-	if err := s.write(r.dir); err != nil {
+	r.dir = dir
+	if err := s.write(dir); err != nil {
 		return err
 	}
 	var err error

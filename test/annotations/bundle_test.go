@@ -3,7 +3,9 @@ package annotations
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -219,6 +221,7 @@ func TestPathsAreConfined(t *testing.T) {
 	// A link that comes later does not lead the policy out either.
 	b := r.bundle("late", "exec sleep 600", learn("shop/web"))
 	r.detached("run", "--detach", "--bundle", b, "late")
+	r.mustOCI("exec", "late", "true") // so that there is something to be learned
 	shop := filepath.Join(r.policies, "shop")
 	if err := os.Rename(shop, shop+"-moved"); err != nil {
 		t.Fatal(err)
@@ -326,6 +329,31 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
+// A start that is refused leaves what an earlier one of that ID was denied.
+func TestRefusedStartKeepsResults(t *testing.T) {
+	r := newRig(t)
+	r.mustOCI("run", "--bundle", r.bundle("clock01", "chroot / true; true", map[string]string{"dev.brig.explain": "true"}), "clock01")
+	if res := r.oci("run", "--bundle", r.bundle("clock01", "true", learn("../x")), "clock01"); res.Code == 0 {
+		t.Errorf("%+v", res)
+	}
+	says(t, r.Must(t, "why", "clock01"), "denied EPERM in chroot")
+}
+
+// Directories that are named relative to the caller's are those.
+func TestRelativeDirectories(t *testing.T) {
+	r := newRig(t)
+	b := r.bundle("web", "chown 1 /tmp", learn("true"))
+	cmd := exec.Command(r.runtime, "--root", filepath.Join(r.dir, "state"), "--learn-dir", "rel/p", "--explain-dir", "rel/e", "run", "--bundle", b, "web")
+	cmd.Dir = r.dir
+	if res := harness.Finish(cmd); res.Code != 0 {
+		t.Fatalf("%+v", res)
+	}
+	r.holds(r.load(filepath.Join(r.dir, "rel/p/web.policy.json")), "CAP_CHOWN", []string{"chown"}, nil)
+	if _, err := os.Stat(filepath.Join(r.dir, "rel/e/web/witness.json")); err != nil {
+		t.Error(err)
+	}
+}
+
 // brig why explains while the container runs, at its end, and when it is gone.
 func TestWhy(t *testing.T) {
 	r := newRig(t)
@@ -349,5 +377,49 @@ func TestWhy(t *testing.T) {
 	says(t, res.Stderr, "no such container: other", "dev.brig.explain")
 	if res.Code == 0 || strings.Count(res.Stderr, "\n") != 1 {
 		t.Errorf("%+v", res)
+	}
+}
+
+// At the end, the system's log has what was denied, and nothing of who did not ask.
+func TestSystemLog(t *testing.T) {
+	if _, err := os.Stat("/dev/log"); err == nil {
+		t.Skip("this host has a log of its own, which is not looked at")
+	}
+	r := newRig(t)
+	run := filepath.Join(r.dir, "run")
+	if err := os.Mkdir(run, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// One of the places where a program looks for the log; in a mount namespace,
+	// so that it is no other program's.
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(run, "syslog"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for id, asked := range map[string]map[string]string{"quiet": learn("true"), "loud": {"dev.brig.explain": "true"}} {
+		b := r.bundle(id, "chroot / true; cp /bin/busybox \"/tmp/$(printf 'busybox\\nb')\"; /tmp/busybox* chroot / true; true", asked)
+		cmd := r.command("run", "--bundle", b, id)
+		in := append([]string{"-m", "--propagation", "private", "sh", "-c", `mount --bind "$0" /run && exec "$@"`, run}, cmd.Args...)
+		if res := harness.Finish(exec.Command("unshare", in...)); res.Code != 0 {
+			t.Fatalf("%+v", res)
+		}
+	}
+	var got []string
+	buf := make([]byte, 4096)
+	log.SetReadDeadline(time.Now().Add(harness.Patience))
+	for len(got) < 2 {
+		n, err := log.Read(buf)
+		if err != nil {
+			t.Fatalf("%v; the log has %q", err, got)
+		}
+		got = append(got, string(buf[:n]))
+	}
+	says(t, got[0], "<29>", "brig-runtime[", "container loud: chroot: denied EPERM in chroot (CAP_SYS_CHROOT): add CAP_SYS_CHROOT")
+	says(t, got[1], "container loud: chroot: denied EPERM in busybox?b ")
+	for _, line := range got {
+		if strings.Count(line, "\n") != 1 || strings.Contains(line, "quiet") {
+			t.Errorf("%q", line)
+		}
 	}
 }
