@@ -20,6 +20,8 @@ import (
 type engine struct {
 	name    string
 	command func(round int) []string
+	// sequence is commands that are measured together, in the place of command.
+	sequence func(round int) [][]string
 	// detach gives the commands that start a container in the background and
 	// print its ID, print the process ID of the container ID, and remove it.
 	detach    func() (start []string, pid, remove func(id string) []string)

@@ -40,8 +40,14 @@ func main() {
 	flag.StringVar(&o.format, "format", "table", "table or json")
 	flag.BoolVar(&o.bridge, "bridge", false, "on a bridge with a published port; Brig and podman only")
 	flag.StringVar(&o.only, "only", "", "engines to measure, comma-separated")
+	flag.BoolVar(&o.runtimes, "runtimes", false, "measure OCI runtimes: run, create and start and delete, exec")
+	flag.IntVar(&o.parallel, "parallel", 0, "with -runtimes: also start this many containers, 50 at a time")
 	flag.Parse()
-	if err := run(o); err != nil {
+	do := run
+	if o.runtimes {
+		do = runtimes
+	}
+	if err := do(o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -51,6 +57,8 @@ type options struct {
 	dir, format, only  string
 	rounds, idleRounds int
 	bridge             bool
+	runtimes           bool
+	parallel           int
 }
 
 // report is what is printed as JSON.
@@ -191,7 +199,31 @@ func quantile(sorted []float64, q float64) float64 {
 // once starts the engine and waits for its end. It does no more between the
 // two looks at the clock than fork, exec and wait.
 func (e *engine) once(round int) (sample, error) {
-	args := e.command(round)
+	if e.sequence == nil {
+		return e.execute(e.command(round))
+	}
+	var sum sample
+	for _, args := range e.sequence(round) {
+		s, err := e.execute(args)
+		if err != nil {
+			return sample{}, err
+		}
+		sum.wall, sum.cpu = sum.wall+s.wall, sum.cpu+s.cpu
+	}
+	return sum, nil
+}
+
+// steps runs commands whose time is of no interest.
+func (e *engine) steps(list [][]string) error {
+	for _, args := range list {
+		if _, err := e.execute(args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *engine) execute(args []string) (sample, error) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		return sample{}, err

@@ -48,6 +48,7 @@ func (rt *Runtime) Run(o RunOptions) (int, error) {
 		}
 		return 0, nil
 	}
+	c.lock.Close()              // from now on others may change the container, or delete it
 	go c.notify.relay(c.PID, 0) // the service's main process is this one
 	code := attend(c.PID, c.relayed(), sigs)
 	return code, c.destroyAfter(o)
@@ -57,7 +58,8 @@ func (c *creation) destroyAfter(o RunOptions) error {
 	if o.Keep {
 		return nil
 	}
-	return c.destroy()
+	c.lock.Close()
+	return c.rt.Delete(c.ID, true) // no error if another has done it
 }
 
 // relayed is the terminal that this process has to serve.
