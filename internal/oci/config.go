@@ -17,29 +17,29 @@ import (
 )
 
 // readConfig reads a bundle's configuration.
-func readConfig(bundle string) ([]byte, *specs.Spec, error) {
+func readConfig(bundle string) (*specs.Spec, error) {
 	name := filepath.Join(bundle, configFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", name, bundle)
+		return nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", name, bundle)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	spec := &specs.Spec{}
 	if err := json.Unmarshal(b, spec); err != nil {
-		return nil, nil, jsonError(name, b, err)
+		return nil, jsonError(name, b, err)
 	}
 	if spec.Process == nil {
-		return nil, nil, fmt.Errorf("%s: process: is missing", name)
+		return nil, fmt.Errorf("%s: process: is missing", name)
 	}
 	if spec.Root == nil {
-		return nil, nil, fmt.Errorf("%s: root: is missing", name)
+		return nil, fmt.Errorf("%s: root: is missing", name)
 	}
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
-	return b, spec, nil
+	return spec, nil
 }
 
 // jsonError adds the line to an error of the JSON library.

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,7 +95,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, spec, err := readConfig(bundle)
+	spec, err := readConfig(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,6 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 			return nil, err
 		}
 	}
-	ownFileLimit(spec.Process)
 	rootfs := spec.Root.Path
 	if !filepath.IsAbs(rootfs) {
 		rootfs = filepath.Join(bundle, rootfs)
@@ -130,15 +130,16 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err := c.group.Free(); err != nil {
 		return nil, err
 	}
-	if err := c.claim(raw); err != nil {
+	if err := c.claim(); err != nil {
 		return nil, err
 	}
+	ownFileLimit(spec.Process) // this caller's; that of an exec may be another
 	return c, nil
 }
 
 // claim makes the container's directory. From its record on, delete can clean
 // up whatever comes.
-func (c *creation) claim(raw []byte) error {
+func (c *creation) claim() error {
 	if err := os.MkdirAll(c.rt.Root, 0o711); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
@@ -154,12 +155,29 @@ func (c *creation) claim(raw []byte) error {
 	}
 	c.Cgroups = c.group.Dirs
 	if err = c.save(); err == nil {
-		err = os.WriteFile(c.file(configFile), raw, 0o600)
+		err = c.saveSpec()
 	}
 	if err != nil {
 		c.remove()
 	}
 	return err
+}
+
+// saveSpec keeps the configuration for the operations that follow, but for the
+// system calls of its profile: they are most of it, and the filter is kept.
+func (c *creation) saveSpec() error {
+	spec := *c.spec
+	if s := spec.Linux.Seccomp; s != nil {
+		linux, seccomp := *spec.Linux, *s
+		seccomp.Syscalls = nil
+		linux.Seccomp = &seccomp
+		spec.Linux = &linux
+	}
+	b, err := json.Marshal(&spec)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.file(configFile), b, 0o600)
 }
 
 func (c *creation) keep(f *os.File) *os.File {

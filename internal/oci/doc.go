@@ -12,7 +12,7 @@
 //
 //	ID/lock         held by whoever changes the container
 //	ID/record.json  what must be known to clean up, from before anything is made
-//	ID/config.json  the bundle's, as it was at creation
+//	ID/config.json  the bundle's, as it was at creation, without the filter's rules
 //	ID/filter       the compiled seccomp filter, for exec
 //	ID/program      the start program, shared with the waiting process
 //	ID/gate         socket on which that process waits for the start
