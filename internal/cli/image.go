@@ -35,7 +35,7 @@ func (a *app) resolve(ctx context.Context, name string, c *createFlags) (*image.
 		return nil, err
 	}
 	o := image.PullOptions{RegistryOptions: c.registry.options(), Platform: platform}
-	if _, err := pullImage(ctx, images, name, o, a.err, c.quiet); err != nil {
+	if _, err := a.pullImage(ctx, images, name, o, a.err, c.quiet); err != nil {
 		return nil, err
 	}
 	return e.FindImage(name, platform)

@@ -58,6 +58,7 @@ func newImport(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.eng.Event("image", "import", id, "name", strings.Join(args[1:], ""))
 			fmt.Fprintln(a.out, id)
 			return nil
 		},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,7 @@ written, compressed with gzip, zstd or bzip2 or not at all.`,
 			loaded, err := images.Load(cmd.Context(), in, image.LoadOptions{Platform: imagePlatform(platform), Progress: p})
 			p.Close()
 			for _, l := range loaded {
+				a.eng.Event("image", "load", l.ID, "name", strings.Join(l.Names, ","))
 				for _, n := range l.Names {
 					fmt.Fprintf(a.out, "Loaded image: %s\n", n)
 				}

@@ -53,6 +53,7 @@ func newNetworkCreate(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		a.eng.Event("network", "create", n.ID, "name", n.Name, "type", "bridge")
 		fmt.Fprintln(a.out, n.ID)
 		return nil
 	}

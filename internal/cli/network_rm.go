@@ -22,7 +22,11 @@ func newNetworkRm(a *app) *cobra.Command {
 				return err
 			}
 			return a.forEach(args, func(name string) error {
+				n, _ := s.Find(name)
 				err := s.Remove(name)
+				if err == nil && n != nil {
+					a.eng.Event("network", "destroy", n.ID, "name", n.Name, "type", "bridge")
+				}
 				var missing *network.NotFoundError
 				if force && errors.As(err, &missing) {
 					return nil

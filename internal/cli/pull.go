@@ -44,7 +44,7 @@ downloaded again. Credentials come from brig login, docker login or podman login
 				return err
 			}
 			o := image.PullOptions{RegistryOptions: reg.options(), Platform: imagePlatform(platform)}
-			p, err := pullImage(cmd.Context(), images, args[0], o, a.out, quiet)
+			p, err := a.pullImage(cmd.Context(), images, args[0], o, a.out, quiet)
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ downloaded again. Credentials come from brig login, docker login or podman login
 }
 
 // pullImage pulls an image and tells on out how it goes, in Docker's words.
-func pullImage(ctx context.Context, images *image.Store, name string, o image.PullOptions, out io.Writer, quiet bool) (*image.Pulled, error) {
+func (a *app) pullImage(ctx context.Context, images *image.Store, name string, o image.PullOptions, out io.Writer, quiet bool) (*image.Pulled, error) {
 	ref, err := image.ParseReference(name)
 	if err != nil {
 		return nil, err
@@ -75,6 +75,9 @@ func pullImage(ctx context.Context, images *image.Store, name string, o image.Pu
 	o.Progress = p
 	pulled, err := images.Pull(ctx, name, o)
 	p.Close()
+	if err == nil {
+		a.eng.Event("image", "pull", ref.Familiar(), "name", ref.Familiar())
+	}
 	if err != nil || quiet {
 		return pulled, err
 	}

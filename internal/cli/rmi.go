@@ -46,9 +46,11 @@ func (a *app) rmi(name string, force bool) error {
 	if r != nil {
 		for _, n := range r.Untagged {
 			fmt.Fprintln(a.out, "Untagged: "+n)
+			a.eng.Event("image", "untag", n, "name", n)
 		}
 		for _, d := range r.Deleted {
 			fmt.Fprintln(a.out, "Deleted: "+d)
+			a.eng.Event("image", "delete", d, "name", d)
 		}
 	}
 	return err

@@ -14,7 +14,13 @@ func newTag(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return images.Tag(args[0], args[1])
+			if err := images.Tag(args[0], args[1]); err != nil {
+				return err
+			}
+			if i, err := images.Resolve(args[1], nil); err == nil {
+				a.eng.Event("image", "tag", i.ID, "name", args[1])
+			}
+			return nil
 		},
 	}
 }

@@ -62,9 +62,12 @@ mount(8): the volume is then mounted from elsewhere whenever a container starts.
 		if err != nil {
 			return err
 		}
-		v, _, err := s.Create(o)
+		v, made, err := s.Create(o)
 		if err != nil {
 			return err
+		}
+		if made {
+			a.eng.Event("volume", "create", v.Name, "driver", "local")
 		}
 		fmt.Fprintln(a.out, v.Name)
 		return nil

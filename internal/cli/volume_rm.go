@@ -26,6 +26,9 @@ was mounted from (its options type and device) stays as it is.`,
 			}
 			return a.forEach(args, func(name string) error {
 				err := s.Remove(name)
+				if err == nil {
+					a.eng.Event("volume", "destroy", name, "driver", "local")
+				}
 				var missing *volume.NotFoundError
 				if force && errors.As(err, &missing) {
 					return nil
