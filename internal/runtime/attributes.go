@@ -366,7 +366,9 @@ func (p *planner) capabilities(c *specs.LinuxCapabilities) (sets, error) {
 		return s, fmt.Errorf("spec: process.capabilities.inheritable: %s is not in bounding", extra)
 	}
 	if extra := s.ambient.Minus(s.permitted.Intersect(s.inheritable)); !extra.Empty() {
-		p.warn("process.capabilities.ambient: %s is not both permitted and inheritable: left out", extra)
+		for _, n := range extra.List() {
+			p.warn("process.capabilities.ambient: can't raise ambient capability %s: it is not both permitted and inheritable", n)
+		}
 		s.ambient = s.ambient.Minus(extra)
 	}
 	return s, nil
