@@ -133,8 +133,8 @@ func (u *up) usesNetwork(key string) bool {
 
 func networkArgs(p *types.Project, key string, n *types.NetworkConfig) ([]string, error) {
 	args := []string{"network", "create", "--label=" + labelProject + "=" + p.Name, "--label=" + labelNetwork + "=" + key}
-	if len(n.DriverOpts) > 0 || n.Ipam.Driver != "" && n.Ipam.Driver != "default" {
-		return nil, fmt.Errorf("driver_opts and drivers of ipam are not supported")
+	if n.Ipam.Driver != "" && n.Ipam.Driver != "default" {
+		return nil, fmt.Errorf("ipam.driver: %q is not supported; leave it out", n.Ipam.Driver)
 	}
 	if n.Driver != "" && n.Driver != "bridge" {
 		return nil, fmt.Errorf("driver: %q is not supported; use bridge", n.Driver)
@@ -154,6 +154,9 @@ func networkArgs(p *types.Project, key string, n *types.NetworkConfig) ([]string
 				args = append(args, f[0]+"="+f[1])
 			}
 		}
+	}
+	for _, o := range slices.Sorted(maps.Keys(n.DriverOpts)) {
+		args = append(args, "--opt="+o+"="+n.DriverOpts[o])
 	}
 	for _, l := range slices.Sorted(maps.Keys(n.Labels)) {
 		args = append(args, "--label="+l+"="+n.Labels[l])

@@ -120,6 +120,9 @@ func (c *Container) Rename(name string) error {
 		os.Remove(link)
 	}
 	c.Event("rename", "oldName", "/"+old)
+	if err := c.renameInNetworks(); err != nil {
+		return err
+	}
 	if s, err := c.State(); err == nil && (s.Up() || s.Status == StatusRestarting) {
 		return c.tellMonitor(c.changeable())
 	}

@@ -486,6 +486,15 @@ func (c *Container) changeNetworks(change func(*network.Running) error) error {
 	return c.rewriteEtc(&r.Record)
 }
 
+// renameInNetworks lets the container be found by its new name, if it runs.
+func (c *Container) renameInNetworks() error {
+	r, err := c.NetworkRecord()
+	if err != nil || len(r.Links) == 0 {
+		return err
+	}
+	return c.engine.Networks().Renamed(&network.Running{Dir: c.dir(), Member: c.member(), Record: r})
+}
+
 // lockChanges takes the lock of whoever changes what was fixed at the container's
 // creation, while it may run.
 func (c *Container) lockChanges() (*os.File, error) {

@@ -182,15 +182,35 @@ func (s *Store) takeOver(c *Running, l *Link) error {
 	if err != nil || len(c.Record.Ports) == 0 {
 		return err
 	}
-	if err := s.writePorts(c, l); err != nil {
+	if err := s.rewrite(c, l); err != nil {
 		return err
 	}
 	return s.publish(&c.Record, c.Member.Container)
 }
 
-// writePorts writes the published ports into the files of another address.
-func (s *Store) writePorts(c *Running, l *Link) error {
-	text := endpointFile(&c.Member, l.MAC, l.Aliases, c.Record.Ports, l.addrs())
+// Renamed gives a running container's new name to those who look for it in its
+// networks.
+func (s *Store) Renamed(c *Running) error {
+	locked, err := s.lock(unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	for _, l := range c.Record.Links {
+		if err := s.rewrite(c, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rewrite writes the files of a link's addresses anew.
+func (s *Store) rewrite(c *Running, l *Link) error {
+	var ports []Port
+	if l == c.Record.published() {
+		ports = c.Record.Ports
+	}
+	text := endpointFile(&c.Member, l.MAC, l.Aliases, ports, l.addrs())
 	for _, a := range l.addrs() {
 		path := s.path(l.Network, "endpoints", a.String())
 		tmp := s.path(l.Network, "."+a.String())
@@ -200,7 +220,7 @@ func (s *Store) writePorts(c *Running, l *Link) error {
 		}
 		if err != nil {
 			os.Remove(tmp)
-			return fmt.Errorf("move published ports: %w", err)
+			return fmt.Errorf("write down who has the address %s: %w", a, err)
 		}
 	}
 	return nil
