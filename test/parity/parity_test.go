@@ -68,7 +68,7 @@ exec "$@"`
 // that make the two alike, and CREATE for "create" with them. FAILS before a
 // command says that the two use different codes for their own failures: it is
 // enough that both fail. QUIET says that podman prints an ID where Docker, and
-// so Brig, prints the name that was given.
+// so Brig, prints the name that was given, or the other way round.
 type scenario struct {
 	name  string
 	steps []string // split at spaces, but for the text in single quotes
@@ -177,6 +177,15 @@ func scenarios() []scenario {
 		s("anonymous volumes", `RUN --rm -v /anon --mount type=volume,dst=/two busybox ls -A /anon /two`, `volume ls -q`),
 		s("cp and diff", `CREATE --name cc busybox`, `cp DIR/file cc:/tmp/new`, `cp DIR/file cc:/tmp`, `FAILS cp DIR/file cc:/no/dir`, `FAILS cp cc:/missing DIR/out`, `FAILS cp DIR/missing cc:/tmp`,
 			`FAILS cp DIR/file cc:/nodir/`, `FAILS cp cc:/etc DIR/file`, `diff cc`, `rm cc`),
+		// Podman prints a network's name, Docker its ID; free ports differ.
+		s("networks", `QUIET network create n1`, `FAILS network create n1`, `run -d --name cc --network n1 -p 127.0.0.1::80 busybox httpd -f -h /etc`, `QUIET port cc`, `QUIET port cc 80`,
+			`FAILS network rm n1`, `rm -f cc`, `network rm n1`, `FAILS network rm n1`, `FAILS network inspect n1`),
+		s("wishes of networks", `FAILS run --rm --network nowhere busybox true`, `FAILS run --rm -p x:80 busybox true`, `FAILS run --rm --ip 1.2.3 busybox true`, `FAILS run --rm --mac-address x busybox true`,
+			`FAILS run --rm --network container:nobody busybox true`),
+		s("addresses", `QUIET network create --subnet 10.252.3.0/24 --gateway 10.252.3.9 n1`, `run --rm --network n1 --ip 10.252.3.77 --mac-address 02:42:00:00:00:77 busybox sh -c 'ip -o -4 addr show eth0 | tr -s " " | cut -d" " -f4; cat /sys/class/net/eth0/address; ip route | grep default | tr -s " " | cut -d" " -f1-5'`,
+			`network rm n1`),
+		s("another's network", `run -d --name cc --hostname box busybox sleep 600`, `run --rm --network container:cc busybox sh -c 'ip -o link | wc -l'`, `rm -f cc`),
+		s("low ports and ping", `run --rm --user 1000 busybox sh -c 'cat /proc/sys/net/ipv4/ip_unprivileged_port_start >/dev/null; nc -l -p 80 -w 1 </dev/null; true'`),
 		s("join a PID namespace", `RUN -d --name cc busybox sleep 600`, `RUN --rm --pid container:cc busybox sh -c 'ps | grep -c "[s]leep 600"'`, `rm -f cc`),
 	}
 }
