@@ -166,7 +166,7 @@ func (r *rig) bundle(id, script string, annotations map[string]string, change ..
 		if res := r.oci("delete", "--force", id); res.Code != 0 {
 			r.Errorf("delete --force %s: %s", id, res.Stderr)
 		}
-		for _, d := range cgroups("") {
+		for _, d := range cgroups("") { // their parents, once they are empty
 			os.Remove(d)
 		}
 	})
@@ -174,8 +174,9 @@ func (r *rig) bundle(id, script string, annotations map[string]string, change ..
 }
 
 func cgroups(id string) []string {
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/brig-test-annotations/" + id)
-	more, _ := filepath.Glob("/sys/fs/cgroup/brig-test-annotations/" + id)
+	name := filepath.Join("brig-test-annotations", id)
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+	more, _ := filepath.Glob("/sys/fs/cgroup/" + name)
 	return append(dirs, more...)
 }
 
