@@ -34,6 +34,11 @@ func TestKilled(t *testing.T) {
 	seed := uint64(number("FAULTS_SEED", int(time.Now().UnixNano())))
 	t.Logf("FAULTS_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
+	agent := func(r *rig) *bundle {
+		b := r.bundle("/bin/sleep", "600")
+		b.spec.Linux.Seccomp = notified(newAgent(t, r, unix.EPERM).path)
+		return b
+	}
 	plain, hooked, inUser := func(r *rig) *bundle { return r.bundle("/bin/sleep", "600") },
 		func(r *rig) *bundle {
 			b := r.bundle("/bin/sleep", "600")
@@ -54,6 +59,7 @@ func TestKilled(t *testing.T) {
 		{"create in a user namespace", inUser, nil, func(b *bundle, id string) []string { return []string{"create", "--bundle", b.dir, id} }},
 		{"run", plain, nil, func(b *bundle, id string) []string { return []string{"run", "-d", "--bundle", b.dir, id} }},
 		{"start", hooked, func(r *rig, b *bundle, id string) { r.must("create", "--bundle", b.dir, id) }, func(b *bundle, id string) []string { return []string{"start", id} }},
+		{"start with an agent", agent, func(r *rig, b *bundle, id string) { r.must("create", "--bundle", b.dir, id) }, func(b *bundle, id string) []string { return []string{"start", id} }},
 		{"exec", plain, running, func(b *bundle, id string) []string { return []string{"exec", id, "sleep", "500"} }},
 		{"delete", plain, running, func(b *bundle, id string) []string { return []string{"delete", "--force", id} }},
 		{"pause", plain, running, func(b *bundle, id string) []string { return []string{"pause", id} }},
@@ -109,6 +115,33 @@ func (r *rig) takes(b *bundle, before func(*rig, *bundle, string), args func(*bu
 	begin := time.Now()
 	r.must(a...)
 	return time.Since(begin)
+}
+
+// TestParallel: of many starts of one container one works, and many commands can
+// be executed in it at once.
+func TestParallel(t *testing.T) {
+	r := newRig(t)
+	id := r.created(r.bundle("/bin/sleep", "600"))
+	var worked atomic.Int64
+	var wait sync.WaitGroup
+	for range 6 {
+		wait.Go(func() {
+			if harness.Finish(r.command("start", id)).Code == 0 {
+				worked.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	same(t, "starts that worked", worked.Load(), 1)
+	for i := range 20 {
+		wait.Go(func() {
+			if res := r.run("exec", id, "sh", "-c", fmt.Sprintf("echo %d; exit %d", i, i)); res.Output() != strconv.Itoa(i) || res.Code != i {
+				t.Errorf("exec: %+v, want %d", res, i)
+			}
+		})
+	}
+	wait.Wait()
+	same(t, "processes", len(r.pids(id)), 1)
 }
 
 func running(r *rig, b *bundle, id string) {

@@ -292,6 +292,15 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
+	b.spec.Root.Path = "rootfs"
+	good()
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		r.refused("systemd", "--systemd-cgroup", "create", "--bundle", b.dir, "x")
+	}
+	b.spec.Linux.CgroupsPath = "/"
+	text, _ := json.Marshal(b.spec)
+	os.WriteFile(config, text, 0o644)
+	r.refused("linux.cgroupsPath", "create", "--bundle", b.dir, "x")
 	r.refused("unknown command", "strat", "x")
 	r.refused("unknown flag", "create", "--bundel", b.dir, "x")
 	r.refused("unknown flag", "--rot", "/x", "list")

@@ -65,6 +65,25 @@ func TestUserNamespace(t *testing.T) {
 	}
 }
 
+// TestHooksInUserNamespace: hooks run there as its root.
+func TestHooksInUserNamespace(t *testing.T) {
+	r := newRig(t)
+	b := withUserns(t, r.script("true"))
+	log := r.log(b)
+	os.Chmod(filepath.Dir(log), 0o777)
+	for _, k := range kinds {
+		b.hook(k, "cat > /dev/null; echo $0 $(id -u) $(head -n 1 /proc/self/uid_map | cut -c 1-22 | tr -s ' ') >> "+log+"."+k)
+	}
+	r.output(b)
+	for _, k := range kinds {
+		want := k + " 0 0 0"
+		if k == "createContainer" || k == "startContainer" {
+			want = k + " 0 0 100000"
+		}
+		same(t, "hook", strings.TrimSpace(readFile(t, log+"."+k)), want)
+	}
+}
+
 func TestTimeNamespace(t *testing.T) {
 	r := newRig(t)
 	b := r.script("cat /proc/uptime; cat /proc/self/timens_offsets")

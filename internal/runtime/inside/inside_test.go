@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -187,5 +188,32 @@ func BenchmarkStartTrue(bm *testing.B) {
 		p := mapped(bm, b)
 		runProgram(bm, p, plain)
 		p.Unmap()
+	}
+}
+
+// TestLineEndsTheChild: a child that waits for an answer ends when its parent has
+// let go of the line, however that came about.
+func TestLineEndsTheChild(t *testing.T) {
+	b := NewBuilder()
+	b.What("wait for an answer")
+	b.Ask(AskReady)
+	p := mapped(t, b)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s, err := p.Begin(plain, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	ended := make(chan syscall.WaitStatus)
+	go func() { ended <- waitFor(s.PID) }()
+	select {
+	case ws := <-ended:
+		if ws.ExitStatus() != 125 {
+			t.Errorf("wait status %#x, want exit status 125", ws)
+		}
+	case <-time.After(30 * time.Second):
+		syscall.Kill(s.PID, syscall.SIGKILL)
+		t.Error("the child waits forever")
 	}
 }

@@ -99,7 +99,7 @@ type header struct {
 	stage   uint32
 	retries uint32
 	release uint32 // written by the parent: ends Hold
-	_       uint32
+	hangup  uint32 // the parent's end of the line, plus one, for the child to close; 0: none
 
 	regs [Registers]uint64
 }

@@ -211,6 +211,11 @@ func rawClone(args *cloneArgs) (uintptr, syscall.Errno) {
 func interpret(base unsafe.Pointer) {
 	h := (*header)(base)
 	ops := unsafe.Add(base, h.opsOff)
+	if h.hangup != 0 {
+		// The child's own copy would keep the line open when the parent is
+		// killed, which may be before PR_SET_PDEATHSIG is set.
+		syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(h.hangup-1), 0, 0)
+	}
 	for pc := int64(0); uint64(pc) < uint64(h.nops); pc++ {
 		op := (*Op)(unsafe.Add(ops, pc*int64(opSize)))
 		var e syscall.Errno

@@ -79,6 +79,7 @@ func (p *Program) Begin(c Clone, cloned func(pid int), ask func(point byte, pid 
 		return nil, errors.New("make the line to the child: " + err.Error())
 	}
 	p.SetReg(RegDone, uint64(pair[1]))
+	p.header().hangup = uint32(pair[0]) + 1
 	pid, err := p.Start(c)
 	syscall.Close(pair[1])
 	if err != nil {
