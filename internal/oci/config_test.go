@@ -24,7 +24,7 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, spec, err := readConfig(dir)
+		spec, err := readConfig(dir)
 		switch {
 		case err == nil:
 			if spec.Process == nil || spec.Root == nil || spec.Linux == nil {
