@@ -336,6 +336,11 @@ func (p *planner) enterRoot() {
 	p.What("change into the root file system")
 	p.Call(unix.SYS_FCHDIR, inside.R(p.root))
 	if p.cfg.NoPivot {
+		// The old root stays below the new one: what tells most of the host must not
+		// be there for whoever gets at it, nor make the kernel trust new mounts.
+		for _, dir := range []string{"/proc", "/sys"} {
+			p.Call(unix.SYS_UMOUNT2, p.Str(dir), inside.V(unix.MNT_DETACH)).On(inside.AnyErrno, 0)
+		}
 		if p.cfg.MountPoint != "/" { // else it is there
 			p.Call(unix.SYS_MOVE_MOUNT, inside.R(p.root), p.Str(""), inside.V(atCWD), p.Str("/"), inside.V(unix.MOVE_MOUNT_F_EMPTY_PATH))
 		}
