@@ -66,7 +66,7 @@ ip -n "$client" addr add 198.18.87.2/30 dev c0
 ip -n "$client" link set c0 up
 
 # Its default subnet may be another bridge's on a machine where it also uses CNI.
-podman network create --disable-dns --subnet 10.231.77.0/24 bench >/dev/null
+podman network create --disable-dns --subnet "10.231.$((RANDOM % 256)).0/24" bench >/dev/null
 
 once() { # engine, flags of its rm: Gbit/s through its published port
 	local image=iperf network=bridge
