@@ -289,7 +289,7 @@ func FuzzUnpack(f *testing.F) {
 		if strings.Contains(to, "/") || strings.Contains(to, "\x00") || to == ".." {
 			to = "to" // a base name, as callers give it
 		}
-		Unpack(t.Context(), root, bytes.NewReader(b), UnpackOptions{From: from, To: to, Entries: 100})
+		Unpack(t.Context(), root, bytes.NewReader(b), UnpackOptions{From: from, To: to, Entries: 100, Bytes: 1 << 20})
 		if names, _ := os.ReadDir(base); len(names) != 1 {
 			t.Errorf("made outside: %v", names)
 		}

@@ -29,8 +29,9 @@ type UnpackOptions struct {
 	// NoLinks refuses to go through links that are in the way, which else are
 	// followed with the root as their root.
 	NoLinks bool
-	// Entries is the largest number of entries, 0 for no limit.
-	Entries int64
+	// Entries and Bytes are the largest number of entries and of the bytes of all
+	// files, holes counted; 0 is no limit.
+	Entries, Bytes int64
 }
 
 // Unpack reads an archive and makes its files below a directory of the tree
@@ -51,6 +52,9 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o UnpackOptions) er
 		if o.Entries > 0 && n >= o.Entries {
 			return fmt.Errorf("more than the limit of %d entries", o.Entries)
 		}
+		if u.bytes += h.Size; o.Bytes > 0 && (u.bytes > o.Bytes || u.bytes < 0) {
+			return fmt.Errorf("more than the limit of %d bytes", o.Bytes)
+		}
 		if err := u.entry(h, archive); err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
@@ -64,6 +68,7 @@ type unpacker struct {
 	o      UnpackOptions
 	late   map[string]lateDir // attributes of directories, set when all is in them
 	copier Copier
+	bytes  int64 // of all files so far
 }
 
 // lateDir is a directory that was made or found, and what it shall have.

@@ -226,7 +226,7 @@ func (s *Store) make(v *Volume, o CreateOptions) error {
 			return fs.ErrExist
 		}
 		// What a killed removal left: without users it is no volume any more.
-		if err := held.Remove(v.dir, s.trash); err != nil {
+		if err := held.Clean(v.dir, s.trash); err != nil {
 			return err
 		}
 	}
@@ -349,7 +349,7 @@ func (s *Store) List() ([]*Volume, error) {
 		switch {
 		case errors.As(err, &missing):
 			if CheckName(e.Name()) == nil {
-				held.Remove(s.path(e.Name()), s.trash)
+				held.Clean(s.path(e.Name()), s.trash)
 			}
 		case err != nil:
 			return nil, err

@@ -70,6 +70,16 @@ func FuzzCheckName(f *testing.F) {
 	})
 }
 
+// The longest name works in every step.
+func TestLongName(t *testing.T) {
+	s := store(t)
+	name := strings.Repeat("x", 255)
+	create(t, s, CreateOptions{Name: name})
+	if err := s.Remove(name); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLife(t *testing.T) {
 	s := store(t)
 	if got := names(t, s); got != nil {

@@ -1,8 +1,8 @@
 // Package held records who holds a volume: a file for each container in the
 // directory "users" of the volume. A volume goes by the rmdir(2) of that
 // directory, which fails while somebody holds it, and what holds it meanwhile
-// finds no directory to do so. No lock is needed, nor JSON, so the monitor can
-// give up the volumes of a container that ends.
+// finds no directory to do so. It needs no JSON, so the monitor can give up the
+// volumes of a container that ends.
 //
 // It does not know what a volume is, nor what a container is.
 package held
@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Users is the directory, within a volume's, with a file for each holder.
@@ -51,9 +52,45 @@ var ErrMounted = errors.New("something is mounted in the volume's directory; unm
 
 // Remove removes the volume in dir unless somebody holds it. Killed half way it
 // leaves a volume without a directory of users, or trash.
-func Remove(dir, trash string) error {
+func Remove(dir, trash string) error { return away(dir, trash, false) }
+
+// Clean removes what a killed Remove left in dir, and no volume.
+func Clean(dir, trash string) error { return away(dir, trash, true) }
+
+// away moves a volume away that nobody holds. Of several who do that, and of
+// those who make a new volume of the name meanwhile, each must know which
+// directory it moves: a lock on the directory itself keeps it where it is.
+func away(dir, trash string, onlyDead bool) error {
+	f, err := os.Open(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != syscall.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: dir, Err: err}
+	}
+	was, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if is, err := os.Lstat(dir); err != nil || !os.SameFile(was, is) {
+		return nil // another has moved it
+	}
 	if mountedBelow(dir) {
 		return ErrMounted
+	}
+	if onlyDead {
+		if _, err := os.Lstat(dir + "/" + Users); err == nil {
+			return nil
+		}
 	}
 	switch err := syscall.Rmdir(dir + "/" + Users); err {
 	case nil, syscall.ENOENT: // or a killed removal has done this part
@@ -62,22 +99,11 @@ func Remove(dir, trash string) error {
 	default:
 		return &os.PathError{Op: "remove volume", Path: dir, Err: err}
 	}
-	gone := trash + "/volume-" + strconv.Itoa(os.Getpid()) + "-" + dir[lastSlash(dir)+1:]
+	gone := trash + "/volume-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if err := os.Rename(dir, gone); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // by another command at this moment
-		}
 		return err
 	}
 	return os.RemoveAll(gone)
-}
-
-func lastSlash(s string) int {
-	i := len(s) - 1
-	for i >= 0 && s[i] != '/' {
-		i--
-	}
-	return i
 }
 
 // mountedBelow says whether this mount namespace has a mount in dir,
