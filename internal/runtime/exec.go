@@ -102,7 +102,11 @@ func (p *planner) exec(cfg ExecConfig, pidfd *os.File) error {
 	if flags&unix.CLONE_NEWUSER != 0 {
 		p.becomeRoot()
 	}
-	p.setProcess(cfg.Process, func(name string) (*os.File, error) { return openIn(cfg.PID, name) })
+	if p.program != "" {
+		p.run = cfg.Process // a hook, whose environment is what it was given
+	} else {
+		p.setProcess(cfg.Process, func(name string) (*os.File, error) { return openIn(cfg.PID, name) })
+	}
 	return p.process(p.run)
 }
 
