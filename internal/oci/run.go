@@ -54,12 +54,28 @@ func (rt *Runtime) Run(o RunOptions) (int, error) {
 	return code, c.destroyAfter(o)
 }
 
+// destroyAfter deletes the container at its end, unless others have: then the ID
+// may be another's.
 func (c *creation) destroyAfter(o RunOptions) error {
 	if o.Keep {
 		return nil
 	}
 	c.lock.Close()
-	return c.rt.Delete(c.ID, true) // no error if another has done it
+	l, err := c.Container.lock(true)
+	if err == nil {
+		defer l.Close()
+		var now *Container
+		if now, err = c.rt.Find(c.ID); err == nil {
+			if now.PID != c.PID || now.PIDStart != c.PIDStart {
+				return nil
+			}
+			return now.destroy()
+		}
+	}
+	if errors.Is(err, ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // relayed is the terminal that this process has to serve.

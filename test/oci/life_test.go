@@ -327,3 +327,26 @@ func TestNames(t *testing.T) {
 		r.must("delete", id)
 	}
 }
+
+// TestDeletedInForeground: a run whose container another deletes leaves the next
+// one of that name alone.
+func TestDeletedInForeground(t *testing.T) {
+	r := newRig(t)
+	b := r.bundle("/bin/sleep", "600")
+	id := r.id()
+	r.write(b, id)
+	cmd := r.command("run", "--bundle", b.dir, id)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := harness.Eventually("running", func() bool { return strings.Contains(r.run("state", id).Stdout, `"running"`) }); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Signal(unix.SIGSTOP) // it sees the end of its container late
+	r.must("delete", "--force", id)
+	r.must("run", "-d", "--bundle", b.dir, id)
+	cmd.Process.Signal(unix.SIGCONT)
+	cmd.Wait()
+	same(t, "exit code", cmd.ProcessState.ExitCode(), 137)
+	same(t, "the next one", r.state(id).Status, "running")
+}
