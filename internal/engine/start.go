@@ -194,6 +194,8 @@ func (s *starter) start() (*Run, error) {
 	before, _ := c.readState()
 	if before != nil {
 		c.clearCgroups()
+	} else {
+		undo.Perform(c.dir()) // of a first start that was killed
 	}
 	pid, err := s.run(before)
 	if err == nil && c.Health != nil {
