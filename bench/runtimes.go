@@ -99,11 +99,15 @@ func prepareRuntimes(o options) (list []*ociRuntime, err error) {
 	if err != nil {
 		return nil, err
 	}
-	link := filepath.Join(o.dir, "brig-runtime")
-	if err := os.Symlink(brig, link); err != nil {
+	link := filepath.Join(o.dir, "link", "brig-runtime")
+	small := filepath.Join(o.dir, "brig-runtime")
+	if err := os.Mkdir(filepath.Dir(link), 0o755); err != nil {
 		return nil, err
 	}
-	for _, r := range []*ociRuntime{{name: "brig", program: link}, {name: "crun"}, {name: "runc"}} {
+	if err := errors.Join(os.Symlink(brig, link), os.Rename(filepath.Join(o.dir, "small-brig-runtime"), small)); err != nil {
+		return nil, err
+	}
+	for _, r := range []*ociRuntime{{name: "brig", program: small}, {name: "brig, a link", program: link}, {name: "crun"}, {name: "runc"}} {
 		if r.program == "" {
 			if r.program, err = exec.LookPath(r.name); err != nil {
 				fmt.Fprintf(os.Stderr, "bench: no %s here, left out\n", r.name)

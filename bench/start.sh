@@ -12,6 +12,7 @@ export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin CGO_ENABLED=0
 dir=$(mktemp -d /var/tmp/brig-bench-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 go build -o "$dir/brig" ./cmd/brig
+go build -o "$dir/small-brig-runtime" ./cmd/brig-runtime
 go build -o "$dir/start" ./bench
 # On a hybrid machine crun refuses to work while the v2 hierarchy has
 # controllers. All measure without it then, in a mount namespace.

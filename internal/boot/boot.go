@@ -1,6 +1,6 @@
 // Package boot sends the binary down a short path when it is not the command
 // line that was started: as the monitor of a container, or as the init process
-// of one. And it seals the program where it starts processes of containers itself.
+// of one.
 //
 // It does so from its init function. Go initializes packages by import path as
 // soon as their own imports are ready, so this one, which imports next to
@@ -12,7 +12,10 @@ package boot
 
 import (
 	"os"
+	"syscall"
+	"unsafe"
 
+	"github.com/brig-run/brig/internal/early"
 	"github.com/brig-run/brig/internal/initproc"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/rootless/holder"
@@ -30,7 +33,13 @@ func init() {
 	case initproc.Path:
 		initproc.Main(os.Args[1:])
 	}
-	if startsProcesses(os.Args) {
-		seal()
+	if early.Sealed {
+		name(early.Link) // it was executed by a descriptor's number
 	}
+}
+
+// name gives this process a name, for ps(1).
+func name(s string) {
+	b := append([]byte(s), 0)
+	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/ocicmd"
 	"github.com/brig-run/brig/internal/rootless"
@@ -131,8 +132,11 @@ func find(args []string) []command {
 
 // Main runs the command line and gives the exit code.
 func Main(args []string) int {
+	if len(args) > 0 && args[0] == annotation.Command {
+		return ocicmd.Main("brig runtime", args)
+	}
 	if len(args) > 0 && args[0] == "runtime" {
-		return ocicmd.Main("brig runtime", args[1:], engine.Version())
+		return ocicmd.Main("brig runtime", args[1:])
 	}
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	root := newRoot(a, find(args))

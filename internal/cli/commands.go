@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/witness"
 )
@@ -68,7 +67,6 @@ func commands() []command {
 		{"version", groupOther, newVersion},
 		{"hello", groupOther, newHello},
 		{witness.Command, groupOther, newWitness},
-		{annotation.Command, groupOther, newRecorder},
 		{monitor.RestartCommand, groupOther, newRestartByPolicy},
 		{monitor.CompressCommand, groupOther, newCompressLog},
 	}

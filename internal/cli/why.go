@@ -191,13 +191,3 @@ func newWitness(*app) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error { return witness.Main(args[0]) },
 	}
 }
-
-func newRecorder(*app) *cobra.Command {
-	var learn bool
-	cmd := &cobra.Command{
-		Use: annotation.Command, Hidden: true, Args: exactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return annotation.Main(args[0], learn) },
-	}
-	cmd.Flags().BoolVar(&learn, "learn", false, "")
-	return cmd
-}

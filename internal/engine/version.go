@@ -1,23 +1,9 @@
 package engine
 
-import "runtime/debug"
-
-// version is the release; the linker may set it.
-var version = "0.1.0-dev"
+import "github.com/brig-run/brig/internal/version"
 
 // Version is the version of this program.
-func Version() string { return version }
+func Version() string { return version.Version() }
 
 // Revision is the commit that the program was built from, if it is known.
-func Revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return ""
-}
+func Revision() string { return version.Revision() }

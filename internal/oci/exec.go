@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 
@@ -85,7 +84,6 @@ func (c *Container) Exec(o ExecOptions) (int, error) {
 		return 0, err
 	}
 	sigs := listen()
-	defer signal.Stop(sigs)
 	pid, err := x.start(process)
 	if err != nil {
 		return 0, err

@@ -177,7 +177,11 @@ func runHook(h specs.Hook, state []byte) error {
 	if env == nil {
 		env = []string{}
 	}
-	p, err := os.StartProcess(h.Path, hookArgs(h), &os.ProcAttr{Env: env, Files: []*os.File{in, out, out}})
+	var p *os.Process
+	err = unblocked(func() (err error) {
+		p, err = os.StartProcess(h.Path, hookArgs(h), &os.ProcAttr{Env: env, Files: []*os.File{in, out, out}})
+		return err
+	})
 	if err != nil {
 		return err
 	}

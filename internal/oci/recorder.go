@@ -19,7 +19,11 @@ func (c *creation) spawnRecorder() error {
 	if c.group.UnifiedDir() == "" {
 		return c.cannotRecord(errors.New("recording needs a cgroup hierarchy of version 2, which this host lacks"))
 	}
-	r, err := annotation.Spawn(c.rt.Places, c.ID, c.spec, c.request)
+	var r *annotation.Recorder
+	err := unblocked(func() (err error) {
+		r, err = annotation.Spawn(c.rt.Places, c.ID, c.spec, c.request)
+		return err
+	})
 	if err != nil {
 		return c.cannotRecord(err)
 	}

@@ -3,7 +3,6 @@ package oci
 import (
 	"errors"
 	"os"
-	"os/signal"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -28,7 +27,6 @@ func (rt *Runtime) Run(o RunOptions) (int, error) {
 	var sigs chan os.Signal
 	if !o.Detach {
 		sigs = listen()
-		defer signal.Stop(sigs)
 	}
 	if !o.Detach && !o.NoSubreaper {
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // orphans of the container's are reaped here
@@ -86,14 +84,6 @@ func (c *creation) relayed() *os.File {
 	return c.console
 }
 
-// listen keeps the signals that come, to be handed on by attend. It begins
-// before the child does, whose first words may be answered with a signal.
-func listen() chan os.Signal {
-	sigs := make(chan os.Signal, 128)
-	signal.Notify(sigs)
-	return sigs
-}
-
 // attend serves a child in the foreground until it ends: signals, terminal and
 // orphans. It returns the exit code.
 func attend(pid int, console *os.File, sigs <-chan os.Signal) int {
@@ -103,41 +93,41 @@ func attend(pid int, console *os.File, sigs <-chan os.Signal) int {
 		resize(console)
 	}
 	defer done()
-	if code, ended := reap(pid); ended {
-		return code // its signal may have come among too many others
-	}
-	for s := range sigs {
-		switch s {
-		case unix.SIGCHLD:
-			if code, ended := reap(pid); ended {
-				return code
+	ended := make(chan int, 1)
+	go func() { ended <- reap(pid) }()
+	for {
+		select {
+		case code := <-ended:
+			return code
+		case s := <-sigs:
+			switch s {
+			case unix.SIGWINCH:
+				if console != nil {
+					resize(console)
+				}
+			case unix.SIGCHLD: // reap sees to it
+			case unix.SIGURG: // the Go scheduler's own
+			default:
+				unix.Kill(pid, s.(unix.Signal))
 			}
-		case unix.SIGWINCH:
-			if console != nil {
-				resize(console)
-			}
-		case unix.SIGURG: // the Go scheduler's own
-		default:
-			unix.Kill(pid, s.(unix.Signal))
 		}
 	}
-	return 0
 }
 
-// reap waits for all children that have ended.
-func reap(pid int) (code int, ended bool) {
+// reap waits for children, among them orphans of the container's, until pid has
+// ended.
+func reap(pid int) int {
 	for {
 		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		got, err := unix.Wait4(-1, &ws, 0, nil)
 		switch {
 		case err == unix.EINTR:
-			continue
-		case err != nil || got == 0:
-			return code, ended
+		case err != nil:
+			return 255 // somebody else has waited for it
 		case got == pid && ws.Signaled():
-			code, ended = 128+int(ws.Signal()), true
+			return 128 + int(ws.Signal())
 		case got == pid:
-			code, ended = ws.ExitStatus(), true
+			return ws.ExitStatus()
 		}
 	}
 }

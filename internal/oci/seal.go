@@ -8,15 +8,15 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/brig-run/brig/internal/nofile"
+	"github.com/brig-run/brig/internal/early"
 	"github.com/brig-run/brig/internal/runtime"
 )
 
 // seal makes sure that no process of a container can write to the file of this
-// program (CVE-2019-5736). Package boot has seen to that in the cheapest way
+// program (CVE-2019-5736). Package early has seen to that in the cheapest way
 // where it could; otherwise this executes a sealed copy, and does not return.
 func seal() error {
-	if sealed() {
+	if early.Sealed || sealed() {
 		return nil
 	}
 	f, err := runtime.SealedExecutable()
@@ -50,7 +50,7 @@ func sealed() bool {
 // limit of open files that the caller has, which Go has raised here.
 func ownFileLimit(p *specs.Process) {
 	has := func(l specs.POSIXRlimit) bool { return l.Type == "RLIMIT_NOFILE" }
-	if nofile.Hard != 0 && !slices.ContainsFunc(p.Rlimits, has) {
-		p.Rlimits = append(slices.Clip(p.Rlimits), specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: nofile.Soft, Hard: nofile.Hard})
+	if early.Hard != 0 && !slices.ContainsFunc(p.Rlimits, has) {
+		p.Rlimits = append(slices.Clip(p.Rlimits), specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Soft: early.Soft, Hard: early.Hard})
 	}
 }

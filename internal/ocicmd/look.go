@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/brig-run/brig/internal/oci"
+	"github.com/brig-run/brig/internal/version"
 )
 
 // state is a container as "state" and "list" show it, in runc's fields.
@@ -169,7 +170,7 @@ func (a *app) psTable(pids []int, options []string) error {
 
 func featuresCommand(a *app, f *pflag.FlagSet) func([]string) (int, error) {
 	return func([]string) (int, error) {
-		features, err := oci.Features(a.version, revision())
+		features, err := oci.Features(a.version, version.Revision())
 		if err != nil {
 			return 1, err
 		}

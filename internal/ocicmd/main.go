@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/brig-run/brig/internal/annotation"
 	"github.com/brig-run/brig/internal/oci"
+	"github.com/brig-run/brig/internal/version"
 )
 
 // Link is the name of a link to the binary that makes it an OCI runtime, for
@@ -67,8 +67,8 @@ func commands() []command {
 
 // Main runs the command line and gives the exit code. name is what the user
 // called.
-func Main(name string, args []string, version string) int {
-	a := &app{name: name, version: version, out: os.Stdout, err: os.Stderr}
+func Main(name string, args []string) int {
+	a := &app{name: name, version: version.Version(), out: os.Stdout, err: os.Stderr}
 	a.log.out = os.Stderr
 	a.rt.Warn = func(msg string) { a.log.write("warning", msg) }
 	code, err := a.run(args)
@@ -102,12 +102,25 @@ func (a *app) run(args []string) (int, error) {
 		a.help(f)
 		return 0, nil
 	}
+	if rest[0] == annotation.Command { // not for users: see annotation.Spawn
+		return 0, recorder(rest[1:])
+	}
 	for _, c := range commands() {
 		if c.name == rest[0] {
 			return a.command(c, rest[1:])
 		}
 	}
 	return 1, fmt.Errorf("unknown command %q; see '%s --help'", rest[0], a.name)
+}
+
+// recorder is the process that records a container whose annotations ask for it.
+func recorder(args []string) error {
+	f := newFlags(annotation.Command)
+	learn := f.Bool("learn", false, "")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	return annotation.Main(f.Arg(0), *learn)
 }
 
 func (a *app) usage(err error) (int, error) {
@@ -220,21 +233,8 @@ Commands:
 // printVersion writes the lines that engines parse.
 func (a *app) printVersion() {
 	fmt.Fprintf(a.out, "%s version %s\n", Link, a.version)
-	if rev := revision(); rev != "" {
+	if rev := version.Revision(); rev != "" {
 		fmt.Fprintf(a.out, "commit: %s\n", rev)
 	}
 	fmt.Fprintf(a.out, "spec: %s\ngo: %s\n", specs.Version, runtime.Version())
-}
-
-func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return ""
 }

@@ -1,4 +1,4 @@
-package nofile_test
+package early_test
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/brig-run/brig/internal/nofile"
+	"github.com/brig-run/brig/internal/early"
 )
 
 // The test runs itself under a soft limit of its own, which Go then raises.
@@ -15,8 +15,8 @@ func TestLimitOfTheStart(t *testing.T) {
 	if os.Getenv("NOFILE_CHILD") != "" {
 		var now syscall.Rlimit
 		syscall.Getrlimit(syscall.RLIMIT_NOFILE, &now)
-		if nofile.Soft != 321 || nofile.Hard != now.Max || now.Cur == 321 {
-			t.Fatalf("started with %d of %d; now %d of %d", nofile.Soft, nofile.Hard, now.Cur, now.Max)
+		if early.Soft != 321 || early.Hard != now.Max || now.Cur == 321 {
+			t.Fatalf("started with %d of %d; now %d of %d", early.Soft, early.Hard, now.Cur, now.Max)
 		}
 		return
 	}
