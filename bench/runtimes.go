@@ -87,7 +87,7 @@ func works() []work {
 }
 
 // standing is the container in which exec is measured.
-func standing(r *ociRuntime) string { return "bench-standing-" + strconv.Itoa(os.Getpid()) }
+func standing(r *ociRuntime) string { return "bench-standing-" + r.name + "-" + strconv.Itoa(os.Getpid()) }
 
 // prepareRuntimes makes the bundles, and finds the peers that are there.
 func prepareRuntimes(o options) (list []*ociRuntime, err error) {
@@ -107,7 +107,7 @@ func prepareRuntimes(o options) (list []*ociRuntime, err error) {
 	if err := errors.Join(os.Symlink(brig, link), os.Rename(filepath.Join(o.dir, "small-brig-runtime"), small)); err != nil {
 		return nil, err
 	}
-	for _, r := range []*ociRuntime{{name: "brig", program: small}, {name: "brig, a link", program: link}, {name: "crun"}, {name: "runc"}} {
+	for _, r := range []*ociRuntime{{name: "brig", program: small}, {name: "brig-link", program: link}, {name: "crun"}, {name: "runc"}} {
 		if r.program == "" {
 			if r.program, err = exec.LookPath(r.name); err != nil {
 				fmt.Fprintf(os.Stderr, "bench: no %s here, left out\n", r.name)
@@ -162,7 +162,7 @@ func compare(list []*ociRuntime, w work, rounds int, pause time.Duration) ([]res
 		}
 		e.cleanUp = func() { exec.Command(r.program, "--root", r.state, "delete", "--force", standing(r)).Run() }
 		e.sequence = func(round int) [][]string {
-			return w.steps(r, fmt.Sprintf("bench-%d-%d", os.Getpid(), round))
+			return w.steps(r, fmt.Sprintf("bench-%s-%d-%d", r.name, os.Getpid(), round))
 		}
 		engines = append(engines, e)
 	}
