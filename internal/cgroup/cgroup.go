@@ -257,6 +257,23 @@ func (g *Group) Limit(r *specs.LinuxResources) error {
 	return nil
 }
 
+// RemoveEmpty removes the directories if nothing is in them, and says whether they
+// are gone. It waits for nothing.
+func (g *Group) RemoveEmpty() bool {
+	if g.config.Systemd {
+		return false
+	}
+	for _, dir := range g.Dirs {
+		if filepath.Dir(dir) == Root || dir == Root {
+			return false
+		}
+		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
+			return false
+		}
+	}
+	return true
+}
+
 // Remove removes the directories with all below them. The cgroup must be empty
 // of processes; those that are about to end are waited for, up to a second.
 func (g *Group) Remove() error {

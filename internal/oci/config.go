@@ -17,29 +17,54 @@ import (
 )
 
 // readConfig reads a bundle's configuration.
-func readConfig(bundle string) (*specs.Spec, error) {
+func readConfig(bundle string) ([]byte, *specs.Spec, error) {
 	name := filepath.Join(bundle, configFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", name, bundle)
+		return nil, nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", name, bundle)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	spec := &specs.Spec{}
 	if err := json.Unmarshal(b, spec); err != nil {
-		return nil, jsonError(name, b, err)
+		return nil, nil, jsonError(name, b, err)
 	}
 	if spec.Process == nil {
-		return nil, fmt.Errorf("%s: process: is missing", name)
+		return nil, nil, fmt.Errorf("%s: process: is missing", name)
 	}
 	if spec.Root == nil {
-		return nil, fmt.Errorf("%s: root: is missing", name)
+		return nil, nil, fmt.Errorf("%s: root: is missing", name)
 	}
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
-	return spec, nil
+	return b, spec, nil
+}
+
+// withoutRules takes the rules of the seccomp profile out of a configuration: they
+// are most of it, and the filter is kept. (To encode a specs.Spec would take a
+// millisecond, in which the JSON library learns what other platforms' parts have.)
+func withoutRules(config []byte) ([]byte, error) {
+	return without(config, "linux", "seccomp", "syscalls")
+}
+
+// without takes a key of nested objects out of JSON.
+func without(b []byte, path ...string) ([]byte, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(b, &object); err != nil || object[path[0]] == nil {
+		return b, err
+	}
+	if len(path) == 1 {
+		delete(object, path[0])
+	} else {
+		inner, err := without(object[path[0]], path[1:]...)
+		if err != nil {
+			return nil, err
+		}
+		object[path[0]] = inner
+	}
+	return json.Marshal(object)
 }
 
 // jsonError adds the line to an error of the JSON library.

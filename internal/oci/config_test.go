@@ -24,7 +24,7 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		spec, err := readConfig(dir)
+		_, spec, err := readConfig(dir)
 		switch {
 		case err == nil:
 			if spec.Process == nil || spec.Root == nil || spec.Linux == nil {
@@ -34,4 +34,19 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("%q: %q", text, err)
 		}
 	})
+}
+
+func TestWithoutRules(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"linux":{"seccomp":{"syscalls":[1],"listenerPath":"/l"},"x":1},"a":[2]}`: `{"a":[2],"linux":{"seccomp":{"listenerPath":"/l"},"x":1}}`,
+		`{"linux":{"seccomp":{}}}`: `{"linux":{"seccomp":{}}}`,
+		`{"linux":{}}`:             `{"linux":{}}`,
+		`{"process":{}}`:           `{"process":{}}`,
+		`{"linux":null}`:           `{"linux":null}`,
+	} {
+		got, err := withoutRules([]byte(in))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v; want %s", in, got, err, want)
+		}
+	}
 }

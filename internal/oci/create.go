@@ -2,7 +2,6 @@ package oci
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -48,6 +47,7 @@ type CreateOptions struct {
 type creation struct {
 	*Container
 	opts  CreateOptions
+	raw   []byte // the bundle's configuration
 	spec  *specs.Spec
 	group *cgroup.Group
 	plan  *runtime.Plan
@@ -95,7 +95,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := readConfig(bundle)
+	raw, spec, err := readConfig(bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 		rootfs = filepath.Join(bundle, rootfs)
 	}
 	spec.Root.Path = rootfs
-	c := &creation{opts: o, spec: spec, request: request, Container: &Container{rt: rt, spec: spec, Record: Record{
+	c := &creation{opts: o, raw: raw, spec: spec, request: request, Container: &Container{rt: rt, spec: spec, Record: Record{
 		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
 		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources, NoKeyring: o.NoKeyring,
 	}}}
@@ -163,17 +163,9 @@ func (c *creation) claim() error {
 	return err
 }
 
-// saveSpec keeps the configuration for the operations that follow, but for the
-// system calls of its profile: they are most of it, and the filter is kept.
+// saveSpec keeps the configuration for the operations that follow.
 func (c *creation) saveSpec() error {
-	spec := *c.spec
-	if s := spec.Linux.Seccomp; s != nil {
-		linux, seccomp := *spec.Linux, *s
-		seccomp.Syscalls = nil
-		linux.Seccomp = &seccomp
-		spec.Linux = &linux
-	}
-	b, err := json.Marshal(&spec)
+	b, err := withoutRules(c.raw)
 	if err != nil {
 		return err
 	}

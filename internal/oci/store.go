@@ -197,6 +197,9 @@ func (c *Container) Spec() (*specs.Spec, error) {
 	if err := json.Unmarshal(b, spec); err != nil {
 		return nil, fmt.Errorf("container %s: %s: %w", c.ID, configFile, err)
 	}
+	if spec.Linux == nil {
+		spec.Linux = &specs.Linux{}
+	}
 	c.spec = spec
 	return spec, nil
 }
