@@ -87,7 +87,9 @@ func works() []work {
 }
 
 // standing is the container in which exec is measured.
-func standing(r *ociRuntime) string { return "bench-standing-" + r.name + "-" + strconv.Itoa(os.Getpid()) }
+func standing(r *ociRuntime) string {
+	return "bench-standing-" + r.name + "-" + strconv.Itoa(os.Getpid())
+}
 
 // prepareRuntimes makes the bundles, and finds the peers that are there.
 func prepareRuntimes(o options) (list []*ociRuntime, err error) {
