@@ -481,7 +481,9 @@ func (e *Engine) nameIsStale(name, id string) bool {
 			return false
 		}
 		l.Close()
-		return true
+		if loaded, err = e.load(id); err != nil {
+			return true
+		} // else it has become one in between
 	}
 	return loaded.Name != name || loaded.abandoned()
 }
