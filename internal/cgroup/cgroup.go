@@ -257,6 +257,12 @@ func (g *Group) Limit(r *specs.LinuxResources) error {
 	return nil
 }
 
+// isRoot says whether a directory is the root of a hierarchy: on v2 alone what lies
+// directly below it may be a container's.
+func (g *Group) isRoot(dir string) bool {
+	return dir == Root || !g.Layout.Unified && filepath.Dir(dir) == Root
+}
+
 // RemoveEmpty removes the directories if nothing is in them, and says whether they
 // are gone. It waits for nothing.
 func (g *Group) RemoveEmpty() bool {
@@ -264,7 +270,7 @@ func (g *Group) RemoveEmpty() bool {
 		return false
 	}
 	for _, dir := range g.Dirs {
-		if filepath.Dir(dir) == Root || dir == Root {
+		if g.isRoot(dir) {
 			return false
 		}
 		if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
@@ -278,7 +284,7 @@ func (g *Group) RemoveEmpty() bool {
 // of processes; those that are about to end are waited for, up to a second.
 func (g *Group) Remove() error {
 	for _, dir := range g.Dirs {
-		if filepath.Dir(dir) == Root || dir == Root {
+		if g.isRoot(dir) {
 			return fmt.Errorf("remove cgroup %s: is the root of a hierarchy", dir)
 		}
 	}
