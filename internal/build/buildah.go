@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/brig-run/brig/internal/early"
 	"github.com/brig-run/brig/internal/image"
 )
 
@@ -27,6 +28,9 @@ func (b *buildahBuilder) global(j *job, args ...string) []string {
 
 func (b *buildahBuilder) build(ctx context.Context, j *job) (string, error) {
 	if err := b.shortNames(j); err != nil {
+		return "", err
+	}
+	if err := b.ownRuntime(j); err != nil {
 		return "", err
 	}
 	for i, base := range j.bases {
@@ -48,6 +52,24 @@ func (b *buildahBuilder) build(ctx context.Context, j *job) (string, error) {
 		return "", fmt.Errorf("take what buildah built: %w: %s", err, out)
 	}
 	return archive, nil
+}
+
+// ownRuntime has RUN performed by Brig's own OCI runtime, unless the user has
+// chosen one: it is there, and takes hosts that others do not.
+func (b *buildahBuilder) ownRuntime(j *job) error {
+	if os.Getenv("BUILDAH_RUNTIME") != "" {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(j.dir, early.Link)
+	if err := os.Symlink(self, link); err != nil {
+		return err
+	}
+	b.env = append(b.env, "BUILDAH_RUNTIME="+link)
+	return nil
 }
 
 // buildahArgs is the command that builds.

@@ -20,7 +20,7 @@ func trio(t *testing.T) map[string]*rig {
 	rigs := map[string]*rig{"brig": newRig(t), "runc": peer(t, "runc")}
 	crun := peer(t, "crun")
 	// crun refuses a hybrid host as soon as anyone enables a controller of v2.
-	if res := crun.result(crun.bundle("/bin/true")); strings.Contains(res.Stderr, "cgroups in hybrid mode not supported") {
+	if res := crun.result(crun.bundle("/bin/true")); refusesHybrid(res.Stderr) {
 		t.Logf("without crun: %s", res.Stderr)
 	} else {
 		rigs["crun"] = crun
@@ -88,6 +88,10 @@ func TestParity(t *testing.T) {
 					change(b)
 				}
 				res := r.result(b)
+				if runtime == "crun" && refusesHybrid(res.Stderr) {
+					t.Logf("without crun: %s", res.Stderr) // somebody has enabled one just now
+					continue
+				}
 				if res.Code != 0 {
 					t.Errorf("%s: exit code %d: %s", runtime, res.Code, res.Stderr)
 				}
@@ -252,4 +256,10 @@ func fields(out map[string]string, path string, v any) {
 	default:
 		out[path] = fmt.Sprint(reflect.TypeOf(v))
 	}
+}
+
+// refusesHybrid says whether crun will not work while a controller of v2 is
+// enabled, as other tests do for a moment.
+func refusesHybrid(stderr string) bool {
+	return strings.Contains(stderr, "cgroups in hybrid mode not supported")
 }
