@@ -228,13 +228,15 @@ func (c *Command) start(p *inside.Program, begun chan<- started, status chan<- u
 // waits for an answer, so there is nobody to tell but the memory they share.
 func listenerOf(p *inside.Program, pid int) (*notify.Listener, error) {
 	for p.Progress() == 0 {
+		// Asked before its failure is: the failed command writes that down and ends.
+		ended := unix.Kill(pid, 0) == unix.ESRCH
 		if _, errno, failed := p.Failure(); failed {
 			if errno == unix.EBUSY {
 				return nil, errors.New("another program receives the notifications of this process already")
 			}
 			return nil, fmt.Errorf("load the filter that notifies: %w", errno)
 		}
-		if unix.Kill(pid, 0) == unix.ESRCH {
+		if ended && p.Progress() == 0 {
 			return nil, errors.New("the command was killed at its start")
 		}
 		time.Sleep(20 * time.Microsecond)
