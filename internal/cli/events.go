@@ -96,30 +96,20 @@ func eventText(m *engine.EventMessage) string {
 
 // eventFilter makes one condition of all filters: those of one key are
 // alternatives, but every label must be there.
-func eventFilter(filters []string) (func(*engine.EventMessage) bool, error) {
+func eventFilter(given []string) (func(*engine.EventMessage) bool, error) {
 	known := []string{"container", "event", "image", "label", "network", "scope", "type", "volume"}
-	byKey := map[string][]string{}
-	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+	byKey := filters{}
+	for _, f := range given {
+		k, _, err := byKey.add(f)
+		if err != nil {
+			return nil, err
 		}
 		if !slices.Contains(known, k) {
 			return nil, unknownFilter(k, known...)
 		}
-		byKey[k] = append(byKey[k], v)
 	}
 	return func(m *engine.EventMessage) bool {
-		for k, values := range byKey {
-			hit := func(v string) bool { return eventMatch(m, k, v) }
-			if k == "label" && slices.ContainsFunc(values, func(v string) bool { return !hit(v) }) {
-				return false
-			}
-			if k != "label" && !slices.ContainsFunc(values, hit) {
-				return false
-			}
-		}
-		return true
+		return byKey.hold(func(k, v string) bool { return eventMatch(m, k, v) })
 	}, nil
 }
 
@@ -134,9 +124,7 @@ func eventMatch(m *engine.EventMessage, key, v string) bool {
 	case "scope":
 		return m.Scope == v
 	case "label":
-		k, want, valued := strings.Cut(v, "=")
-		have, ok := attrs[k]
-		return ok && (!valued || have == want)
+		return hasLabel(attrs, v)
 	case "image":
 		name := attrs["image"]
 		if m.Type == "image" {

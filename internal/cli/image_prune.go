@@ -3,8 +3,6 @@ package cli
 import (
 	"fmt"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -66,20 +64,14 @@ func newImagePrune(a *app) *cobra.Command {
 
 // pruneImages says which unused images go.
 func pruneImages(all bool, filters []string) (func(*image.Image) bool, error) {
-	var with, without []string
-	until := time.Time{}
+	var p pruneFilter
 	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
-		var err error
+		k, v, err := cutFilter(f)
 		switch {
-		case !ok:
-			err = fmt.Errorf("--filter %q: write KEY=VALUE", f)
-		case k == "label":
-			with = append(with, v)
-		case k == "label!":
-			without = append(without, v)
+		case err != nil:
+		case p.labels.add(k, v):
 		case k == "until":
-			until, err = parseTime("--filter until", v)
+			p.until, err = parseTime("--filter until", v)
 		case k == "dangling":
 			var b bool
 			if b, err = strconv.ParseBool(v); err != nil {
@@ -94,19 +86,6 @@ func pruneImages(all bool, filters []string) (func(*image.Image) bool, error) {
 		}
 	}
 	return func(i *image.Image) bool {
-		for _, l := range with {
-			if !hasLabel(i.Config.Labels, l) {
-				return false
-			}
-		}
-		for _, l := range without {
-			if hasLabel(i.Config.Labels, l) {
-				return false
-			}
-		}
-		if !until.IsZero() && !i.Created.Before(until) {
-			return false
-		}
-		return all || len(i.RepoTags)+len(i.RepoDigests) == 0
+		return p.match(i.Created, i.Config.Labels) && (all || len(i.RepoTags)+len(i.RepoDigests) == 0)
 	}, nil
 }

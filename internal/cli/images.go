@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/brig-run/brig/internal/image"
-	"github.com/brig-run/brig/internal/nearest"
 )
 
 // imageRow is one name of an image, with Docker's field names.
@@ -234,23 +233,12 @@ func parseImageFilter(images *image.Store, filters []string) (*imageFilter, erro
 	return out, nil
 }
 
-// unknownFilter names the nearest filter that there is.
-func unknownFilter(key string, known ...string) error {
-	hint := ""
-	if n := nearest.Name(key, slices.Values(known)); n != "" {
-		hint = fmt.Sprintf("; did you mean %s?", n)
-	}
-	return fmt.Errorf("--filter: unknown filter %q%s; there are %s", key, hint, strings.Join(known, ", "))
-}
-
 func (f *imageFilter) match(i *image.Image) bool {
 	if f.dangling != nil && *f.dangling != (len(i.RepoTags)+len(i.RepoDigests) == 0) {
 		return false
 	}
 	for _, l := range f.labels {
-		key, want, exact := strings.Cut(l, "=")
-		have, ok := i.Config.Labels[key]
-		if !ok || exact && have != want {
+		if !hasLabel(i.Config.Labels, l) {
 			return false
 		}
 	}

@@ -88,14 +88,8 @@ func (a *app) networkRows(filters []string, full bool) ([]any, error) {
 	var rows []any
 	for _, n := range list {
 		r := networkRow{ID: n.ID, Name: n.Name, Driver: "bridge", Scope: "local", IPv4: fmt.Sprint(n.Family(false) != nil),
-			IPv6: fmt.Sprint(n.Family(true) != nil), Internal: fmt.Sprint(n.Internal), labels: n.Labels,
+			IPv6: fmt.Sprint(n.Family(true) != nil), Internal: fmt.Sprint(n.Internal), Labels: labelText(n.Labels), labels: n.Labels,
 			CreatedAt: n.Created.Local().Format("2006-01-02 15:04:05 -0700 MST")}
-		var labels []string
-		for k, v := range n.Labels {
-			labels = append(labels, k+"="+v)
-		}
-		slices.Sort(labels)
-		r.Labels = strings.Join(labels, ",")
 		if !match(r) {
 			continue
 		}
@@ -108,12 +102,13 @@ func (a *app) networkRows(filters []string, full bool) ([]any, error) {
 }
 
 // networkFilter makes one condition of all filters, as psFilter does.
-func networkFilter(filters []string) (func(networkRow) bool, error) {
-	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
+func networkFilter(given []string) (func(networkRow) bool, error) {
+	byKey := filters{}
+	for _, f := range given {
+		k, v, err := byKey.add(f)
 		switch {
-		case !ok:
-			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+		case err != nil:
+			return nil, err
 		case !slices.Contains([]string{"name", "id", "label", "driver", "type"}, k):
 			return nil, fmt.Errorf("--filter %q: unknown key; use name, id, label, driver or type", f)
 		case k == "type" && v != "custom" && v != "builtin":
@@ -121,21 +116,7 @@ func networkFilter(filters []string) (func(networkRow) bool, error) {
 		}
 	}
 	return func(r networkRow) bool {
-		hit := map[string]bool{}
-		for _, f := range filters {
-			k, v, _ := strings.Cut(f, "=")
-			is := networkMatch(r, k, v)
-			if k == "label" && !is {
-				return false
-			}
-			hit[k] = hit[k] || is
-		}
-		for _, is := range hit {
-			if !is {
-				return false
-			}
-		}
-		return true
+		return byKey.hold(func(k, v string) bool { return networkMatch(r, k, v) })
 	}, nil
 }
 
@@ -150,7 +131,5 @@ func networkMatch(r networkRow, key, v string) bool {
 	case "type":
 		return (v == "builtin") == (r.Name == network.Default)
 	}
-	k, want, valued := strings.Cut(v, "=")
-	have, ok := r.labels[k]
-	return ok && (!valued || have == want)
+	return hasLabel(r.labels, v)
 }

@@ -18,8 +18,8 @@ import (
 // pruneFilter is what may be removed: what is older than until, and has some
 // labels and not others.
 type pruneFilter struct {
-	until         time.Time
-	with, without []string
+	until  time.Time
+	labels labelFilter
 }
 
 const pruneFilterHelp = "remove those with until=TIME (as 24h or 2026-01-02), label=KEY[=VALUE] or label!=KEY[=VALUE]"
@@ -27,16 +27,13 @@ const pruneFilterHelp = "remove those with until=TIME (as 24h or 2026-01-02), la
 func parsePruneFilter(filters []string) (*pruneFilter, error) {
 	p := &pruneFilter{}
 	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+		k, v, err := cutFilter(f)
+		if err != nil {
+			return nil, err
 		}
-		switch k {
-		case "label":
-			p.with = append(p.with, v)
-		case "label!":
-			p.without = append(p.without, v)
-		case "until":
+		switch {
+		case p.labels.add(k, v):
+		case k == "until":
 			t, err := parseTime("--filter until", v)
 			if err != nil {
 				return nil, err
@@ -50,17 +47,7 @@ func parsePruneFilter(filters []string) (*pruneFilter, error) {
 }
 
 func (p *pruneFilter) match(made time.Time, labels map[string]string) bool {
-	for _, l := range p.with {
-		if !hasLabel(labels, l) {
-			return false
-		}
-	}
-	for _, l := range p.without {
-		if hasLabel(labels, l) {
-			return false
-		}
-	}
-	return p.until.IsZero() || made.Before(p.until)
+	return p.labels.match(labels) && (p.until.IsZero() || made.Before(p.until))
 }
 
 func newContainerPrune(a *app) *cobra.Command {

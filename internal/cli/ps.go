@@ -154,15 +154,11 @@ func makeRow(c *engine.Container, s engine.State, full bool) psRow {
 		r.ID = shortID(c.ID)
 		r.Command = strconv.Quote(ellipsis(command, 20))
 	}
-	var labels, mounts []string
-	for k, v := range c.Labels() {
-		labels = append(labels, k+"="+v)
-	}
-	slices.Sort(labels)
+	var mounts []string
 	for _, m := range c.Options.Mounts {
 		mounts = append(mounts, m.Source)
 	}
-	r.Labels, r.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
+	r.Labels, r.Mounts = labelText(c.Labels()), strings.Join(mounts, ",")
 	return r
 }
 
@@ -202,12 +198,12 @@ func statusText(s engine.State, health *engine.Health) string {
 
 // psFilter makes one condition of all filters: those of one key are
 // alternatives, but every label must be there.
-func psFilter(filters []string) (func(*engine.Container, engine.State) bool, error) {
-	byKey := map[string][]string{}
-	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
-		if !ok {
-			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+func psFilter(given []string) (func(*engine.Container, engine.State) bool, error) {
+	byKey := filters{}
+	for _, f := range given {
+		k, v, err := byKey.add(f)
+		if err != nil {
+			return nil, err
 		}
 		switch k {
 		case "id", "label", "ancestor", "status", "health", "network", "volume", "before", "since":
@@ -228,19 +224,9 @@ func psFilter(filters []string) (func(*engine.Container, engine.State) bool, err
 		if k == "health" && !slices.Contains([]string{"starting", "healthy", "unhealthy", "none"}, v) {
 			return nil, fmt.Errorf("--filter %q: use starting, healthy, unhealthy or none", f)
 		}
-		byKey[k] = append(byKey[k], v)
 	}
 	return func(c *engine.Container, s engine.State) bool {
-		for k, values := range byKey {
-			hit := func(v string) bool { return psMatch(c, s, k, v) }
-			if k == "label" && slices.ContainsFunc(values, func(v string) bool { return !hit(v) }) {
-				return false
-			}
-			if k != "label" && !slices.ContainsFunc(values, hit) {
-				return false
-			}
-		}
-		return true
+		return byKey.hold(func(k, v string) bool { return psMatch(c, s, k, v) })
 	}, nil
 }
 
@@ -276,9 +262,7 @@ func psMatch(c *engine.Container, s engine.State, key, v string) bool {
 	case "volume":
 		return slices.ContainsFunc(c.Options.Mounts, func(m spec.Mount) bool { return m.Source == v || m.Target == v })
 	case "label":
-		k, want, valued := strings.Cut(v, "=")
-		have, ok := c.Labels()[k]
-		return ok && (!valued || have == want)
+		return hasLabel(c.Labels(), v)
 	case "ancestor":
 		return c.Image == v || strings.TrimSuffix(c.Image, ":latest") == strings.TrimSuffix(v, ":latest") ||
 			strings.HasPrefix(strings.TrimPrefix(c.ImageID, "sha256:"), strings.TrimPrefix(v, "sha256:"))

@@ -92,13 +92,7 @@ func (a *app) volumeRows(filters []string) ([]any, error) {
 			continue
 		}
 		r := volumeRow{Driver: volume.Driver, Name: v.Name, Scope: "local", Mountpoint: v.Data(), Size: "N/A", Status: "N/A",
-			Availability: "N/A", Group: "N/A", Links: "N/A", labels: v.Labels}
-		var labels []string
-		for k, l := range v.Labels {
-			labels = append(labels, k+"="+l)
-		}
-		slices.Sort(labels)
-		r.Labels = strings.Join(labels, ",")
+			Availability: "N/A", Group: "N/A", Links: "N/A", Labels: labelText(v.Labels), labels: v.Labels}
 		rows = append(rows, r)
 	}
 	return rows, nil
@@ -106,12 +100,13 @@ func (a *app) volumeRows(filters []string) ([]any, error) {
 
 // volumeFilter makes one condition of all filters: of one key one value must
 // hold, but all labels.
-func volumeFilter(filters []string, dangling func(*volume.Volume) bool) (func(*volume.Volume) bool, error) {
-	for _, f := range filters {
-		k, v, ok := strings.Cut(f, "=")
+func volumeFilter(given []string, dangling func(*volume.Volume) bool) (func(*volume.Volume) bool, error) {
+	byKey := filters{}
+	for _, f := range given {
+		k, v, err := byKey.add(f)
 		switch {
-		case !ok:
-			return nil, fmt.Errorf("--filter %q: write KEY=VALUE", f)
+		case err != nil:
+			return nil, err
 		case k == "dangling":
 			if _, err := strconv.ParseBool(v); err != nil {
 				return nil, fmt.Errorf("--filter %q: use true or false", f)
@@ -121,38 +116,17 @@ func volumeFilter(filters []string, dangling func(*volume.Volume) bool) (func(*v
 		}
 	}
 	return func(vol *volume.Volume) bool {
-		hit := map[string]bool{}
-		for _, f := range filters {
-			k, v, _ := strings.Cut(f, "=")
-			is := false
+		return byKey.hold(func(k, v string) bool {
 			switch k {
 			case "name":
-				is = strings.Contains(vol.Name, v)
+				return strings.Contains(vol.Name, v)
 			case "driver":
-				is = v == volume.Driver
+				return v == volume.Driver
 			case "dangling":
 				want, _ := strconv.ParseBool(v)
-				is = dangling(vol) == want
-			case "label":
-				if !hasLabel(vol.Labels, v) {
-					return false
-				}
-				is = true
+				return dangling(vol) == want
 			}
-			hit[k] = hit[k] || is
-		}
-		for _, is := range hit {
-			if !is {
-				return false
-			}
-		}
-		return true
+			return hasLabel(vol.Labels, v)
+		})
 	}, nil
-}
-
-// hasLabel says whether there is a label KEY, or KEY=VALUE.
-func hasLabel(labels map[string]string, want string) bool {
-	k, value, valued := strings.Cut(want, "=")
-	have, ok := labels[k]
-	return ok && (!valued || have == value)
 }

@@ -61,14 +61,11 @@ ones, too.`,
 
 // pruneVolumes says which unused volumes go.
 func pruneVolumes(all bool, filters []string) (func(*volume.Volume) bool, error) {
-	var with, without []string
+	var labels labelFilter
 	for _, f := range filters {
 		k, v, ok := strings.Cut(f, "=")
 		switch {
-		case ok && k == "label":
-			with = append(with, v)
-		case ok && k == "label!":
-			without = append(without, v)
+		case ok && labels.add(k, v):
 		case ok && k == "all":
 			b, err := strconv.ParseBool(v)
 			if err != nil {
@@ -80,16 +77,6 @@ func pruneVolumes(all bool, filters []string) (func(*volume.Volume) bool, error)
 		}
 	}
 	return func(v *volume.Volume) bool {
-		for _, l := range with {
-			if !hasLabel(v.Labels, l) {
-				return false
-			}
-		}
-		for _, l := range without {
-			if hasLabel(v.Labels, l) {
-				return false
-			}
-		}
-		return all || v.Anonymous()
+		return labels.match(v.Labels) && (all || v.Anonymous())
 	}, nil
 }
