@@ -2,6 +2,8 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/brig-run/brig/internal/engine"
 )
 
 func newPause(a *app) *cobra.Command {
@@ -11,13 +13,7 @@ func newPause(a *app) *cobra.Command {
 		Example: `  brig pause web`,
 		Args:    minArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.forEach(args, func(name string) error {
-				c, err := a.container(name)
-				if err != nil {
-					return err
-				}
-				return c.Pause()
-			})
+			return a.each(args, func(c *engine.Container) error { return c.Pause() })
 		},
 	}
 }
@@ -29,13 +25,7 @@ func newUnpause(a *app) *cobra.Command {
 		Example: `  brig unpause web`,
 		Args:    minArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.forEach(args, func(name string) error {
-				c, err := a.container(name)
-				if err != nil {
-					return err
-				}
-				return c.Unpause()
-			})
+			return a.each(args, func(c *engine.Container) error { return c.Unpause() })
 		},
 	}
 }

@@ -35,6 +35,17 @@ says otherwise, and SIGKILL if it still runs after a time.`,
 	return cmd
 }
 
+// each does something with one container after the other.
+func (a *app) each(names []string, f func(*engine.Container) error) error {
+	return a.forEach(names, func(name string) error {
+		c, err := a.container(name)
+		if err != nil {
+			return err
+		}
+		return f(c)
+	})
+}
+
 // together does something slow with each container at the same time, and prints
 // names in the order of the arguments.
 func (a *app) together(names []string, f func(*engine.Container) error) error {
@@ -66,13 +77,7 @@ func newKill(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.forEach(args, func(name string) error {
-				c, err := a.container(name)
-				if err != nil {
-					return err
-				}
-				return c.Kill(unix.Signal(n))
-			})
+			return a.each(args, func(c *engine.Container) error { return c.Kill(unix.Signal(n)) })
 		},
 	}
 	cmd.Flags().StringVarP(&sig, "signal", "s", "KILL", "signal to send")
