@@ -25,16 +25,9 @@ type CommitOptions struct {
 // Commit makes an image that is another with one more layer, written by Layer as
 // an uncompressed archive, and returns its ID.
 func (s *Store) Commit(ctx context.Context, o CommitOptions) (id string, err error) {
-	var names []naming
-	if o.Name != "" {
-		ref, err := ParseReference(o.Name)
-		if err != nil {
-			return "", err
-		}
-		if ref.Digest != "" {
-			return "", fmt.Errorf("invalid image reference %q: a digest follows from the content, leave it out", o.Name)
-		}
-		names = []naming{{ref: ref}}
+	names, err := namesOfNew(o.Name)
+	if err != nil {
+		return "", err
 	}
 	l, err := s.newLease()
 	if err != nil {

@@ -24,16 +24,9 @@ type ImportOptions struct {
 // Import makes an image of one layer of a tar archive of a root file system,
 // compressed or not, and returns its ID.
 func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (id string, err error) {
-	var names []naming
-	if o.Name != "" {
-		ref, err := ParseReference(o.Name)
-		if err != nil {
-			return "", err
-		}
-		if ref.Digest != "" {
-			return "", fmt.Errorf("invalid image reference %q: a digest follows from the content, leave it out", o.Name)
-		}
-		names = []naming{{ref: ref}}
+	names, err := namesOfNew(o.Name)
+	if err != nil {
+		return "", err
 	}
 	l, err := s.newLease()
 	if err != nil {
@@ -46,6 +39,21 @@ func (s *Store) Import(ctx context.Context, r io.Reader, o ImportOptions) (id st
 		return "", fmt.Errorf("import: %w", err)
 	}
 	return id, nil
+}
+
+// namesOfNew is the name that an image gets that is made here, if any.
+func namesOfNew(name string) ([]naming, error) {
+	if name == "" {
+		return nil, nil
+	}
+	ref, err := ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Digest != "" {
+		return nil, fmt.Errorf("invalid image reference %q: a digest follows from the content, leave it out", name)
+	}
+	return []naming{{ref: ref}}, nil
 }
 
 func (s *Store) importLayer(ctx context.Context, l *lease, r io.Reader, o ImportOptions, names []naming) (string, error) {
