@@ -19,8 +19,8 @@ import (
 	"github.com/brig-run/brig/internal/network"
 	"github.com/brig-run/brig/internal/network/undo"
 	"github.com/brig-run/brig/internal/pasta"
-	"github.com/brig-run/brig/internal/relay"
 	"github.com/brig-run/brig/internal/runtime"
+	"github.com/brig-run/brig/internal/socket"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/internal/userns"
 )
@@ -170,7 +170,7 @@ func (s *starter) handOver(r *network.Record, nameServer [2]*os.File) error {
 	}
 	var ports []monitor.Port
 	for _, p := range r.Ports {
-		ports = append(ports, monitor.Port{UDP: p.Protocol == "udp", To: relay.Target{Addr: string(r.Target().AsSlice()), Port: p.Port}})
+		ports = append(ports, monitor.Port{UDP: p.Protocol == "udp", To: socket.Address{IP: string(r.Target().AsSlice()), Port: p.Port}})
 	}
 	if err = client.Hold(s.net.held, ports); err == nil && nameServer[0] != nil {
 		err = client.Names(nameServer)

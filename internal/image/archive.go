@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 const (
@@ -45,7 +47,7 @@ type member struct {
 
 // readArchive reads a tar archive, compressed or not.
 func (s *Store) readArchive(ctx context.Context, r io.Reader) (*archive, error) {
-	z, _, err := decompress(&ctxReader{ctx, r})
+	z, _, err := decompress(tree.WithContext(ctx, r))
 	if err != nil {
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
@@ -277,19 +279,6 @@ func (m *member) keepLayer(s *Store, l *lease) (v1.Descriptor, error) {
 		return v1.Descriptor{}, err
 	}
 	return v1.Descriptor{MediaType: mt, Digest: digest.Digest(m.digest), Size: m.size}, m.keep(s, l)
-}
-
-// ctxReader ends reading with its context.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // diffID is the digest of the file when unpacked.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 // ImportOptions say what becomes of a file system's archive.
@@ -57,7 +59,7 @@ func namesOfNew(name string) ([]naming, error) {
 }
 
 func (s *Store) importLayer(ctx context.Context, l *lease, r io.Reader, o ImportOptions, names []naming) (string, error) {
-	layer, diffID, err := s.keepLayer(l, &ctxReader{ctx, r})
+	layer, diffID, err := s.keepLayer(l, tree.WithContext(ctx, r))
 	if err != nil {
 		return "", err
 	}

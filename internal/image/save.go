@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/brig-run/brig/internal/tree"
 )
 
 // SaveOptions say what Save writes.
@@ -163,7 +165,7 @@ func (sv *saver) writeBlob(ctx context.Context, t *tar.Writer, d v1.Descriptor) 
 		return err
 	}
 	h := digest.Canonical.Hash()
-	if _, err := io.Copy(io.MultiWriter(t, h), &ctxReader{ctx, f}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(t, h), tree.WithContext(ctx, f)); err != nil {
 		return err
 	}
 	if digest.NewDigest(digest.Canonical, h) != d.Digest {

@@ -7,7 +7,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/brig-run/brig/internal/relay"
+	"github.com/brig-run/brig/internal/socket"
 )
 
 // Client is a command's connection to a monitor.
@@ -100,7 +100,7 @@ func (c *Client) Close() { c.c.close() }
 // Port is where a published port leads to.
 type Port struct {
 	UDP bool
-	To  relay.Target
+	To  socket.Address
 }
 
 // Files are the descriptors that go with a Start or an Exec.
@@ -147,7 +147,7 @@ func (c *Client) Hold(files []*os.File, to []Port) error {
 		for i, f := range files[:n] {
 			fds = append(fds, int(f.Fd()))
 			e.flag(to[i].UDP)
-			e.str(to[i].To.Addr)
+			e.str(to[i].To.IP)
 			e.num(uint64(to[i].To.Port))
 		}
 		if err := c.c.send(e.b, fds...); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/brig-run/brig/internal/nameserver"
 	"github.com/brig-run/brig/internal/relay"
 	"github.com/brig-run/brig/internal/runtime/inside"
+	"github.com/brig-run/brig/internal/socket"
 )
 
 // Argv0 is the name under which the binary runs as a monitor.
@@ -105,7 +106,7 @@ func (m *container) awaitStart(c *conn) (payload []byte, fds, names []int) {
 func (m *container) hold(payload []byte, fds []int) {
 	d := &decoder{b: payload}
 	for _, fd := range fds {
-		udp, to := d.flag(), relay.Target{Addr: d.str(), Port: uint16(d.num())}
+		udp, to := d.flag(), socket.Address{IP: d.str(), Port: uint16(d.num())}
 		syscall.SetNonblock(fd, true)
 		f := os.NewFile(uintptr(fd), "published port")
 		m.held = append(m.held, f)
@@ -480,30 +481,14 @@ func (m *container) resize(p []byte) {
 
 func (m *container) accept() {
 	syscall.SetNonblock(m.listen, true)
-	l := os.NewFile(uintptr(m.listen), socketName)
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return
-	}
-	for {
-		fd := -1
-		if raw.Read(func(lfd uintptr) bool {
-			fd, _, err = syscall.Accept4(int(lfd), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
-			return err != syscall.EAGAIN
-		}) != nil {
-			return
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of descriptors: let some go
-			continue
-		}
+	socket.Accept(os.NewFile(uintptr(m.listen), socketName), func(fd int) {
 		if c, err := newConn(fd); err == nil {
 			go func() {
 				defer c.close()
 				m.serve(&client{conn: c})
 			}()
 		}
-	}
+	})
 }
 
 // reap waits for every child: the container's first process and those of exec.

@@ -3,10 +3,11 @@ package nameserver
 import (
 	"encoding/binary"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/brig-run/brig/internal/socket"
 )
 
 // patience is how long a name server may take. Clients ask again after 5 seconds
@@ -34,7 +35,7 @@ func ask(server Server, query []byte, tcp bool) []byte {
 	if tcp {
 		kind = syscall.SOCK_STREAM
 	}
-	conn, err := connect(server, kind)
+	conn, err := socket.Connect(socket.Address{IP: server.Addr, Port: 53, Zone: server.Zone}, kind)
 	if err != nil {
 		return nil
 	}
@@ -94,27 +95,4 @@ func questionEnd(q []byte) int {
 		}
 	}
 	return 0
-}
-
-// connect connects a socket to port 53 of a server.
-func connect(server Server, kind int) (*os.File, error) {
-	var sa syscall.Sockaddr
-	family := syscall.AF_INET
-	switch len(server.Addr) {
-	case 4:
-		sa = &syscall.SockaddrInet4{Port: 53, Addr: [4]byte([]byte(server.Addr))}
-	case 16:
-		family, sa = syscall.AF_INET6, &syscall.SockaddrInet6{Port: 53, Addr: [16]byte([]byte(server.Addr)), ZoneId: server.Zone}
-	default:
-		return nil, syscall.EINVAL
-	}
-	fd, err := syscall.Socket(family, kind|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Connect(fd, sa); err != nil && err != syscall.EINPROGRESS {
-		syscall.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "name server"), nil
 }

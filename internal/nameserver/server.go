@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/brig-run/brig/internal/socket"
 )
 
 const (
@@ -46,56 +48,23 @@ func Serve(udp, tcp *os.File, dir string) (stop func()) {
 }
 
 func (s *server) serveUDP(f *os.File) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	buf := make([]byte, maxUDP)
-	for {
-		var n int
-		var from syscall.Sockaddr
-		if raw.Read(func(fd uintptr) bool {
-			n, from, err = syscall.Recvfrom(int(fd), buf, 0)
-			return err != syscall.EAGAIN
-		}) != nil {
-			return
-		}
-		if err != nil {
-			continue // such as the news that an answer could not be delivered
-		}
-		query := append([]byte(nil), buf[:n]...)
+	socket.Receive(f, maxUDP, func(packet []byte, from syscall.Sockaddr) {
+		query := append([]byte(nil), packet...)
 		select {
 		case s.slots <- struct{}{}:
 			go func() {
 				defer func() { <-s.slots }()
 				if a := s.answer(query, false); a != nil {
-					raw.Write(func(fd uintptr) bool {
-						return syscall.Sendto(int(fd), a, syscall.MSG_NOSIGNAL, from) != syscall.EAGAIN
-					})
+					socket.Send(f, a, from)
 				}
 			}()
 		default:
 		}
-	}
+	})
 }
 
 func (s *server) serveTCP(f *os.File) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return
-	}
-	for {
-		fd := -1
-		if raw.Read(func(l uintptr) bool {
-			fd, _, err = syscall.Accept4(int(l), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
-			return err != syscall.EAGAIN
-		}) != nil {
-			return
-		}
-		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of descriptors: let some go
-			continue
-		}
+	socket.Accept(f, func(fd int) {
 		conn := os.NewFile(uintptr(fd), "name server connection")
 		select {
 		case s.slots <- struct{}{}:
@@ -106,7 +75,7 @@ func (s *server) serveTCP(f *os.File) {
 		default:
 			conn.Close()
 		}
-	}
+	})
 }
 
 // connection answers one question after another, RFC 1035 section 4.2.2.

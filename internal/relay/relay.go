@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/brig-run/brig/internal/socket"
 )
 
 const (
@@ -24,44 +26,22 @@ const (
 	maxUDP   = 64 << 10
 )
 
-// Target is a port of a container.
-type Target struct {
-	Addr string // 4 or 16 bytes
-	Port uint16
-}
-
 // TCP carries connections from a listening socket, which it takes over, to a
 // container's address.
-func TCP(listener *os.File, to Target) {
-	raw, err := listener.SyscallConn()
-	if err != nil {
-		return
-	}
+func TCP(listener *os.File, to socket.Address) {
 	slots := make(chan struct{}, maxConns)
-	for {
+	socket.Accept(listener, func(fd int) {
 		slots <- struct{}{}
-		fd := -1
-		if raw.Read(func(l uintptr) bool {
-			fd, _, err = syscall.Accept4(int(l), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
-			return err != syscall.EAGAIN
-		}) != nil {
-			return
-		}
-		if err != nil {
-			<-slots
-			time.Sleep(10 * time.Millisecond) // out of descriptors: let some go
-			continue
-		}
 		go func() {
 			defer func() { <-slots }()
 			client := os.NewFile(uintptr(fd), "relayed connection")
 			defer client.Close()
-			if server, err := connect(to, syscall.SOCK_STREAM); err == nil {
+			if server, err := socket.Connect(to, syscall.SOCK_STREAM); err == nil {
 				defer server.Close()
 				join(client, server)
 			}
 		}()
-	}
+	})
 }
 
 // join copies both ways until both sides have ended.
@@ -82,72 +62,33 @@ func join(a, b *os.File) {
 	both.Wait()
 }
 
-// connect begins to connect a socket; to write waits until it is connected.
-func connect(to Target, kind int) (*os.File, error) {
-	var sa syscall.Sockaddr
-	family := syscall.AF_INET
-	switch len(to.Addr) {
-	case 4:
-		sa = &syscall.SockaddrInet4{Port: int(to.Port), Addr: [4]byte([]byte(to.Addr))}
-	case 16:
-		family, sa = syscall.AF_INET6, &syscall.SockaddrInet6{Port: int(to.Port), Addr: [16]byte([]byte(to.Addr))}
-	default:
-		return nil, syscall.EINVAL
-	}
-	fd, err := syscall.Socket(family, kind|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Connect(fd, sa); err != nil && err != syscall.EINPROGRESS {
-		syscall.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "relayed connection"), nil
-}
-
 // udp is a bound UDP socket and the clients that it has heard of lately.
 type udp struct {
-	raw     syscall.RawConn
-	to      Target
+	f       *os.File
+	to      socket.Address
 	mu      sync.Mutex
-	clients map[Target]*os.File // connected to the container
+	clients map[socket.Address]*os.File // connected to the container
 }
 
 // UDP carries packets from a bound socket, which it takes over, to a container's
 // address, and answers back.
-func UDP(socket *os.File, to Target) {
-	u := &udp{to: to, clients: map[Target]*os.File{}}
-	var err error
-	if u.raw, err = socket.SyscallConn(); err != nil {
-		return
-	}
-	buf := make([]byte, maxUDP)
-	for {
-		var n int
-		var from syscall.Sockaddr
-		if u.raw.Read(func(fd uintptr) bool {
-			n, from, err = syscall.Recvfrom(int(fd), buf, 0)
-			return err != syscall.EAGAIN
-		}) != nil {
-			return
-		}
-		if err != nil {
-			continue // such as the news that an answer could not be delivered
-		}
+func UDP(bound *os.File, to socket.Address) {
+	u := &udp{f: bound, to: to, clients: map[socket.Address]*os.File{}}
+	socket.Receive(bound, maxUDP, func(packet []byte, from syscall.Sockaddr) {
 		if server := u.client(from); server != nil {
-			server.Write(buf[:n])
+			server.Write(packet)
 		}
-	}
+	})
 }
 
 // client gives the socket that stands for a client; nil if there are too many.
 func (u *udp) client(from syscall.Sockaddr) *os.File {
-	var key Target
+	var key socket.Address
 	switch sa := from.(type) {
 	case *syscall.SockaddrInet4:
-		key = Target{string(sa.Addr[:]), uint16(sa.Port)}
+		key = socket.Address{IP: string(sa.Addr[:]), Port: uint16(sa.Port)}
 	case *syscall.SockaddrInet6:
-		key = Target{string(sa.Addr[:]), uint16(sa.Port)}
+		key = socket.Address{IP: string(sa.Addr[:]), Port: uint16(sa.Port), Zone: sa.ZoneId}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -157,7 +98,7 @@ func (u *udp) client(from syscall.Sockaddr) *os.File {
 	if len(u.clients) >= maxConns {
 		return nil
 	}
-	s, err := connect(u.to, syscall.SOCK_DGRAM)
+	s, err := socket.Connect(u.to, syscall.SOCK_DGRAM)
 	if err != nil {
 		return nil
 	}
@@ -168,7 +109,7 @@ func (u *udp) client(from syscall.Sockaddr) *os.File {
 
 // answers carries the container's answers to a client, until none comes for a
 // while.
-func (u *udp) answers(key Target, s *os.File, to syscall.Sockaddr) {
+func (u *udp) answers(key socket.Address, s *os.File, to syscall.Sockaddr) {
 	buf := make([]byte, maxUDP)
 	for {
 		s.SetReadDeadline(time.Now().Add(udpIdle))
@@ -176,9 +117,7 @@ func (u *udp) answers(key Target, s *os.File, to syscall.Sockaddr) {
 		if err != nil {
 			break
 		}
-		u.raw.Write(func(fd uintptr) bool {
-			return syscall.Sendto(int(fd), buf[:n], 0, to) != syscall.EAGAIN
-		})
+		socket.Send(u.f, buf[:n], to)
 	}
 	u.mu.Lock()
 	delete(u.clients, key)

@@ -206,20 +206,23 @@ func (p *packer) content(f *os.File, size int64) error {
 	if p.buf == nil {
 		p.buf = make([]byte, copySize)
 	}
-	n, err := io.CopyBuffer(p.w, &checked{p.ctx, io.LimitReader(r, size)}, p.buf)
+	n, err := io.CopyBuffer(p.w, WithContext(p.ctx, io.LimitReader(r, size)), p.buf)
 	if err == nil && n < size {
 		_, err = io.CopyN(p.w, zeros{}, size-n)
 	}
 	return err
 }
 
-// checked stops reading when its context ends.
-type checked struct {
+// WithContext is a reader that fails once its context has ended, for archives
+// and files that take long.
+func WithContext(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
+
+type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-func (c *checked) Read(b []byte) (int, error) {
+func (c *contextReader) Read(b []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}

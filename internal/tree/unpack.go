@@ -40,7 +40,7 @@ type UnpackOptions struct {
 // something else, nor the other way round.
 func Unpack(ctx context.Context, root *os.File, r io.Reader, o UnpackOptions) error {
 	u := &unpacker{ctx: ctx, root: root, o: o, late: map[string]lateDir{}}
-	archive := tar.NewReader(&checked{ctx, r})
+	archive := tar.NewReader(WithContext(ctx, r))
 	for n := int64(0); ; n++ {
 		h, err := archive.Next()
 		if err == io.EOF {

@@ -2,7 +2,6 @@ package annotations
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +32,7 @@ func newPodman(r *rig) *podman {
 		p.do(nil, "rm", "-f", "-a", "-t", "0")
 		exec.Command("umount", filepath.Join(root, "overlay")).Run()
 	})
-	if res := p.do(archive(r.T, "busybox"), "load", "-q"); res.Code != 0 {
+	if res := p.do(harness.BusyboxArchive(r.T, "busybox"), "load", "-q"); res.Code != 0 {
 		r.Fatalf("podman load: %s", res.Stderr)
 	}
 	return p
@@ -151,76 +150,36 @@ func TestPodmanRestart(t *testing.T) {
 	}
 }
 
-// containerd is a daemon of a test's own.
-type containerd struct{ sock string }
-
-func startContainerd(r *rig) *containerd {
-	r.Helper()
-	dir := filepath.Join(r.dir, "containerd")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		r.Fatal(err)
-	}
-	config := fmt.Sprintf("version = 2\nroot = \"%[1]s/root\"\nstate = \"%[1]s/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = \"%[1]s/sock\"\n", dir)
-	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o644); err != nil {
-		r.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer log.Close()
-	daemon := exec.Command("containerd", "--config", filepath.Join(dir, "config.toml"))
-	daemon.Stdout, daemon.Stderr = log, log
-	if err := daemon.Start(); err != nil {
-		r.Fatalf("the peers are needed, see test/packages: %v", err)
-	}
-	r.Cleanup(func() {
-		daemon.Process.Signal(os.Interrupt)
-		daemon.Wait()
-	})
-	c := &containerd{filepath.Join(dir, "sock")}
-	if err := harness.Eventually("containerd answers", func() bool { return c.ctr(nil, "version").Code == 0 }); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		r.Fatalf("%v\n%s", err, text)
-	}
-	if res := c.ctr(archive(r.T, "busybox"), "image", "import", "--base-name", "localhost/busybox", "-"); res.Code != 0 {
-		r.Fatalf("ctr image import: %s", res.Stderr)
-	}
-	return c
-}
-
-func (c *containerd) ctr(in []byte, args ...string) harness.Result {
-	cmd := exec.Command("ctr", append([]string{"-a", c.sock}, args...)...)
-	cmd.Stdin = bytes.NewReader(in)
-	return harness.Finish(cmd)
-}
-
 // Under containerd the shim calls the runtime.
 func TestContainerd(t *testing.T) {
 	r := newRig(t)
-	c := startContainerd(r)
-	image := strings.Fields(c.ctr(nil, "image", "ls", "-q").Stdout)[0]
+	c := harness.StartContainerd(t, harness.WithoutCRI)
+	box, err := harness.Busybox("localhost/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := c.Load(t, "default", box)
 	run := func(id string, more ...string) {
 		t.Helper()
 		args := append([]string{"run", "-d", "--runc-binary", r.wrapper(), "--annotation", "dev.brig.learn=true", "--annotation", "dev.brig.explain=true",
 			"--annotation", "dev.brig.image=busybox", image, id}, more...)
-		if res := c.ctr(nil, args...); res.Code != 0 {
+		if res := c.Ctr(nil, args...); res.Code != 0 {
 			t.Fatalf("ctr run: %s", res.Stderr)
 		}
 		t.Cleanup(func() {
-			c.ctr(nil, "task", "kill", "-s", "KILL", id)
-			c.ctr(nil, "task", "rm", "-f", id)
-			c.ctr(nil, "container", "rm", id)
+			c.Ctr(nil, "task", "kill", "-s", "KILL", id)
+			c.Ctr(nil, "task", "rm", "-f", id)
+			c.Ctr(nil, "container", "rm", id)
 		})
 	}
 	run("one", "sh", "-c", "chown 1 /tmp; adjtimex -t 10000; exec sleep 600")
-	if res := c.ctr(nil, "task", "exec", "--exec-id", "x", "one", "mkdir", "/made"); res.Code != 0 {
+	if res := c.Ctr(nil, "task", "exec", "--exec-id", "x", "one", "mkdir", "/made"); res.Code != 0 {
 		t.Fatalf("ctr task exec: %s", res.Stderr)
 	}
 	run("two", "chroot", "/", "true") // is over at once
 	for _, id := range []string{"one", "two"} {
-		c.ctr(nil, "task", "kill", "-s", "KILL", id)
-		if err := harness.Eventually("the task ends", func() bool { return c.ctr(nil, "task", "rm", id).Code == 0 }); err != nil {
+		c.Ctr(nil, "task", "kill", "-s", "KILL", id)
+		if err := harness.Eventually("the task ends", func() bool { return c.Ctr(nil, "task", "rm", id).Code == 0 }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,7 +4,6 @@
 package annotations
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,19 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
-
-// link is a link to brig that makes it an OCI runtime.
-var link = sync.OnceValues(func() (string, error) {
-	bin, err := harness.Binary()
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(filepath.Dir(bin), "brig-runtime")
-	if err := os.Symlink(filepath.Base(bin), name); err != nil && !os.IsExist(err) {
-		return "", err
-	}
-	return name, nil
-})
 
 // rig is Brig as a runtime, with directories of a test's own.
 type rig struct {
@@ -48,7 +33,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	bin, err := link()
+	bin, err := harness.Runtime()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,17 +267,4 @@ func says(t *testing.T, text string, words ...string) {
 			t.Errorf("no %q in\n%s", w, text)
 		}
 	}
-}
-
-func archive(t *testing.T, name string) []byte {
-	t.Helper()
-	image, err := harness.Busybox(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if err := image.Write(&b); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }

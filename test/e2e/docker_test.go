@@ -46,15 +46,7 @@ func startDocker(t *testing.T) *docker {
 		text, _ := os.ReadFile(log.Name())
 		t.Fatalf("%v\n%s", err, text)
 	}
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var archive bytes.Buffer
-	if err := image.Write(&archive); err != nil {
-		t.Fatal(err)
-	}
-	if res := d.run(archive.Bytes(), "load"); res.Code != 0 {
+	if res := d.run(harness.BusyboxArchive(t, "busybox"), "load"); res.Code != 0 {
 		t.Fatalf("docker load: %s", res.Stderr)
 	}
 	return d

@@ -11,6 +11,7 @@ import (
 func TestRootlessFiles(t *testing.T) {
 	o := newOrdinary(t)
 	o.load(t)
+	openTun(t)
 	file := filepath.Join(o.home, "file")
 	if err := os.WriteFile(file, []byte("content\n"), 0o644); err != nil {
 		t.Fatal(err)

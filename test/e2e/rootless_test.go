@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -96,12 +97,8 @@ func (o *ordinary) load(t *testing.T) {
 	}
 	image.Add(harness.Entry{Header: tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 8, Mode: 0o600}})
 	image.Add(harness.Entry{Header: tar.Header{Name: "mail", Typeflag: tar.TypeDir, Uid: 8, Gid: 8, Mode: 0o755}})
-	var archive strings.Builder
-	if err := image.Write(&archive); err != nil {
-		t.Fatal(err)
-	}
 	cmd := o.command("load")
-	cmd.Stdin = strings.NewReader(archive.String())
+	cmd.Stdin = bytes.NewReader(harness.Archive(t, image))
 	if res := harness.Finish(cmd); res.Code != 0 {
 		t.Fatalf("brig load: %s", res.Stderr)
 	}

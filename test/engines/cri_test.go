@@ -48,7 +48,7 @@ mkdir -p $(dirname $2) && rm -rf $2.new && cp -r $1/bin $2.new && mv $2.new $2`
 
 // kube is containerd with its CRI plugin, a pod network and a runtime.
 type kube struct {
-	*containerd
+	*harness.Containerd
 	tools string
 }
 
@@ -62,7 +62,7 @@ func startKube(t *testing.T, runtime string) *kube {
 	if err := os.WriteFile(cni+"/10-brig.conflist", []byte(network), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	k.containerd = startContainerd(t, `[plugins."io.containerd.grpc.v1.cri"]
+	k.Containerd = harness.StartContainerd(t, `[plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "localhost/pause:latest"
   disable_apparmor = true
   # Root without CAP_SYS_RESOURCE may not lower the score of its children.
@@ -79,17 +79,17 @@ func startKube(t *testing.T, runtime string) *kube {
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
   BinaryName = "`+runtime+`"
 `)
-	pause, err := harness.Busybox("localhost/pause:latest")
+	pause, err := harness.Busybox("localhost/pause")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pause.Config.Entrypoint, pause.Config.Cmd = []string{"/bin/sleep", "1000000"}, nil
-	k.importImage(t, pause, "localhost/pause")
-	busybox, err := harness.Busybox("localhost/busybox:latest")
+	k.Load(t, "k8s.io", pause)
+	busybox, err := harness.Busybox("localhost/busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.importImage(t, busybox, "localhost/busybox")
+	k.Load(t, "k8s.io", busybox)
 	t.Cleanup(func() {
 		k.crictl(nil, "rmp", "-fa")
 		removeCgroups("k8s.io", "test.slice:cri-containerd:*") // no other kubelet is on the tests' host
@@ -97,19 +97,7 @@ func startKube(t *testing.T, runtime string) *kube {
 	return k
 }
 
-func (k *kube) importImage(t *testing.T, image *harness.Image, base string) {
-	t.Helper()
-	file, err := os.Create(filepath.Join(t.TempDir(), "image.tar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := image.Write(file); err != nil {
-		t.Fatal(err)
-	}
-	k.must(t, "-n", "k8s.io", "image", "import", "--base-name", base, file.Name())
-}
-
-func (k *kube) endpoint() string { return "unix://" + k.dir + "/sock" }
+func (k *kube) endpoint() string { return "unix://" + k.Address() }
 
 func (k *kube) crictl(in []byte, args ...string) harness.Result {
 	cmd := exec.Command(k.tools+"/crictl", append([]string{"-r", k.endpoint(), "-i", k.endpoint(), "-t", "60s"}, args...)...)
@@ -197,6 +185,17 @@ func TestKubernetes(t *testing.T) {
 		id := k.start(t, "caps", object{"security_context": object{"capabilities": object{"drop_capabilities": []string{"ALL"}, "add_capabilities": []string{"CHOWN"}}}}, "sleep", "1000")
 		if out := k.mustCrictl(t, "exec", "-s", id, "grep", "CapEff", "/proc/self/status"); !strings.HasSuffix(out, "0000000000000001") {
 			t.Errorf("%s", out)
+		}
+	})
+	t.Run("record", func(t *testing.T) {
+		id := k.start(t, "busy", nil, "sh", "-c", "while :; do chown 1 /tmp; sleep 0.05; done")
+		brig, file := harness.New(t), filepath.Join(t.TempDir(), "busy.policy.json")
+		brig.Must(t, "record", "--container", id, "--for", "1s", "-o", file)
+		shown := brig.Must(t, "policy", "show", file)
+		for _, want := range []string{"1 capabilities granted", "CHOWN ", " chown ", " execve "} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("no %q in\n%s", want, shown)
+			}
 		}
 	})
 	local := filepath.Join(workDir(t), "profile.json")

@@ -50,7 +50,7 @@ func dockerd(t *testing.T, runtime string) string {
 		text, _ := os.ReadFile(log.Name())
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if res := d.run(imageArchive(t), "load", "-q"); res.Code != 0 {
+	if res := d.run(harness.BusyboxArchive(t, "localhost/busybox:latest"), "load", "-q"); res.Code != 0 {
 		t.Fatalf("docker load: %s", res.Stderr)
 	}
 	if res := d.run(nil, "tag", "localhost/busybox:latest", "busybox"); res.Code != 0 {

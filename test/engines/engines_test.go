@@ -5,7 +5,6 @@
 package engines
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,12 +44,8 @@ func brigRuntime(t *testing.T) string {
 	if r := os.Getenv("BRIG_TEST_RUNTIME"); r != "" {
 		return r
 	}
-	bin, err := harness.Binary()
+	link, err := harness.Runtime()
 	if err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(scratch(t), "brig-runtime")
-	if err := os.Symlink(bin, link); err != nil {
 		t.Fatal(err)
 	}
 	return link
@@ -77,26 +71,6 @@ func scratch(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-// archive is the image of the tests as a file for "load".
-var archive = sync.OnceValues(func() ([]byte, error) {
-	image, err := harness.Busybox("localhost/busybox:latest")
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	err = image.Write(&b)
-	return b.Bytes(), err
-})
-
-func imageArchive(t *testing.T) []byte {
-	t.Helper()
-	b, err := archive()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // engine is a command line like Docker's, with a runtime.

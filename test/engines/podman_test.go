@@ -26,7 +26,7 @@ func startPodman(t *testing.T, runtime string) *podman {
 		exec.Command("umount", filepath.Join(p.dir, "root", "overlay")).Run()
 		removeCgroups("libpod_parent")
 	})
-	if res := p.run(imageArchive(t), "load", "-q"); res.Code != 0 {
+	if res := p.run(harness.BusyboxArchive(t, "localhost/busybox:latest"), "load", "-q"); res.Code != 0 {
 		t.Fatalf("podman load: %s", res.Stderr)
 	}
 	if res := p.run(nil, "tag", "localhost/busybox:latest", "busybox"); res.Code != 0 {

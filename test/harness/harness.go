@@ -57,14 +57,34 @@ func Main(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if built != "" {
-		os.RemoveAll(built)
+	for _, dir := range []string{built, linked} {
+		if dir != "" {
+			os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
 
 // Binary gives the path of a brig.
 func Binary() (string, error) { return binary() }
+
+// Runtime gives the path of a link to brig that makes it an OCI runtime.
+var Runtime = sync.OnceValues(func() (string, error) {
+	bin, err := binary()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(scratch(), "brig-link-")
+	if err != nil {
+		return "", err
+	}
+	linked = dir
+	name := filepath.Join(dir, "brig-runtime")
+	return name, os.Symlink(bin, name)
+})
+
+// linked is the directory of that link.
+var linked string
 
 // scratch is a directory for stores. /tmp may be in memory, and an overlay's
 // upper directory cannot lie in another overlay.

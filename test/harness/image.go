@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -149,6 +150,26 @@ func (i *Image) Write(w io.Writer) error {
 	}
 	_, err = w.Write(all)
 	return err
+}
+
+// Archive gives the image as docker save would.
+func Archive(tb testing.TB, image *Image) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	if err := image.Write(&b); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// BusyboxArchive gives the image of Busybox as docker save would.
+func BusyboxArchive(tb testing.TB, name string) []byte {
+	tb.Helper()
+	image, err := Busybox(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return Archive(tb, image)
 }
 
 func (i *Image) config(layer digest.Digest) ([]byte, error) {

@@ -45,7 +45,7 @@ type rig struct {
 // newRig gives Brig, called as engines call it.
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	bin, err := link()
+	bin, err := harness.Runtime()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,19 +61,6 @@ func peer(t testing.TB, name string) *rig {
 	}
 	return rigOf(t, bin)
 }
-
-// link is a link to brig that makes it an OCI runtime.
-var link = sync.OnceValues(func() (string, error) {
-	bin, err := harness.Binary()
-	if err != nil {
-		return "", err
-	}
-	name := filepath.Join(filepath.Dir(bin), "brig-runtime")
-	if err := os.Symlink(filepath.Base(bin), name); err != nil && !os.IsExist(err) {
-		return "", err
-	}
-	return name, nil
-})
 
 func rigOf(t testing.TB, bin string) *rig {
 	t.Helper()

@@ -44,11 +44,7 @@ func startPeer(t *testing.T) *peer {
 
 func (p *peer) load(t *testing.T, image *harness.Image) {
 	t.Helper()
-	var archive bytes.Buffer
-	if err := image.Write(&archive); err != nil {
-		t.Fatal(err)
-	}
-	if res := p.run(archive.Bytes(), "load", "-q"); res.Code != 0 {
+	if res := p.run(harness.Archive(t, image), "load", "-q"); res.Code != 0 {
 		t.Fatalf("podman load: %s", res.Stderr)
 	}
 }
