@@ -107,7 +107,7 @@ func (r *recording) stop() error {
 // callBench measures system calls.
 func (b *bench) callBench() (func() error, func(), error) {
 	return func() error {
-		for _, measure := range []func() error{b.callAlone, b.callRecorded, b.callBeside, b.callTraced, b.callNotified} {
+		for _, measure := range []func() error{b.callAlone, b.callAtFloor, b.callRecorded, b.callBeside, b.callTraced, b.callNotified} {
 			if err := measure(); err != nil {
 				return err
 			}
@@ -122,6 +122,14 @@ func (b *bench) callAlone() error {
 		return err
 	}
 	return b.addRun("call alone", l)
+}
+
+func (b *bench) callAtFloor() error {
+	l, err := startLoop(b.calls)
+	if err != nil {
+		return err
+	}
+	return atFloor(func() error { return b.addRun("call at the floor", l) })
 }
 
 func (b *bench) addRun(name string, l *looper) error {

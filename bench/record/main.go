@@ -3,6 +3,9 @@
 // --explain. strace -f -c --seccomp-bpf, which counts calls as well, does the
 // same work in the same rounds.
 //
+// Empty programs at the two trace points are measured as well: they show how much
+// of the price is the kernel's own for being traced at all.
+//
 // The system call is getppid in a loop, which does next to nothing: what is
 // added to it is what is added to every call. "beside" is a process that is not
 // recorded, on a host where another one is. The server is redis with the
@@ -123,12 +126,14 @@ func (b *bench) results() []result {
 	}
 	return []result{
 		{Name: "a call, not recorded", Value: alone, Unit: "ns"},
+		{Name: "added to it by empty programs at the same trace points", Value: b.median("call at the floor") - alone, Unit: "ns"},
 		goal("added to it by a recording", added, "ns", "<= 150", added <= 150),
 		{Name: "added to the calls of others meanwhile", Value: b.median("call beside") - alone, Unit: "ns"},
 		{Name: "added by strace", Value: strace, Unit: "ns"},
 		goal("strace compared with a recording", strace/max(added, 1), "times", ">= 30", strace >= 30*max(added, 1)),
 		{Name: "added by a recording without privileges", Value: b.median("call notified") - alone, Unit: "ns"},
 		{Name: "redis, not recorded", Value: b.median("redis alone"), Unit: "requests/s"},
+		{Name: "redis with the empty programs, of that", Value: 100 * b.median("redis at the floor") / b.median("redis alone"), Unit: "%"},
 		goal("redis recorded, of that", 100*throughput, "%", ">= 90", throughput >= 0.9),
 		{Name: "redis under strace, of that", Value: 100 * b.median("redis strace") / b.median("redis alone"), Unit: "%"},
 		goal("from brig record to the first call recorded", b.median("attach"), "ms", "< 40", b.median("attach") < 40),

@@ -32,6 +32,9 @@ func (b *bench) redisRound(sock string, pid int) error {
 	if err := b.requestRate("redis alone", sock, b.requests); err != nil {
 		return err
 	}
+	if err := atFloor(func() error { return b.requestRate("redis at the floor", sock, b.requests) }); err != nil {
+		return err
+	}
 	r, err := b.record(pid)
 	if err != nil {
 		return err

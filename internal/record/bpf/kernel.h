@@ -107,6 +107,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct seccomp seccomp;
 	struct sigpending pending;
+	struct bpf_local_storage *bpf_storage;
 };
 
 // arch/x86/include/asm/ptrace.h

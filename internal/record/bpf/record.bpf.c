@@ -250,8 +250,14 @@ static struct recording *recording_of(struct task *t)
 // recorded returns the state of the current task if it is recorded by now.
 static struct task *recorded(void)
 {
-	struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task *t;
 
+#ifndef DENIALS_ONLY // for which the millisecond that it adds to loading is too much
+	if (!task->bpf_storage) // as most tasks of the host: spares their calls the look-up
+		return 0;
+#endif
+	t = bpf_task_storage_get(&tasks, task, 0, 0);
 	return t && !t->armed ? t : 0;
 }
 
