@@ -165,7 +165,12 @@ func (g *Group) manage(paths map[string]string) error {
 	case g.config.Systemd:
 		g.mgr, err = systemd.NewLegacyManager(g.config, paths)
 	default:
-		g.mgr, err = fs.NewManager(g.config, paths)
+		if paths == nil && !filepath.IsAbs(g.config.Path) {
+			paths, err = belowOwn(g.config)
+		}
+		if err == nil {
+			g.mgr, err = fs.NewManager(g.config, paths)
+		}
 	}
 	if err == nil {
 		g.layout()

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/fs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -131,5 +134,26 @@ func TestMakeTwice(t *testing.T) {
 	g, _ := made(t)
 	if err := g.Make(); err != nil { // left by a killed start
 		t.Error(err)
+	}
+}
+
+// A place below this process's own cgroups is where the library would look.
+func TestBelowOwn(t *testing.T) {
+	if cgroups.IsCgroup2UnifiedMode() {
+		t.Skip("this host has v2 alone, where the library reads the file once")
+	}
+	for _, c := range []cgroups.Cgroup{{Name: "box"}, {Path: "a/b/box"}} {
+		c.Resources = &cgroups.Resources{}
+		got, err := belowOwn(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := fs.NewManager(&c, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := m.GetPaths(); !maps.Equal(got, want) {
+			t.Errorf("%+v is %v, want %v", c, got, want)
+		}
 	}
 }

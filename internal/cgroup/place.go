@@ -10,6 +10,7 @@ import (
 	systemddbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
 	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/fs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -35,6 +36,48 @@ func place(spec *specs.Spec, id string, o Options) (*cgroups.Cgroup, error) {
 		return nil, fmt.Errorf("linux.cgroupsPath: %q: the root of a hierarchy cannot be a container's cgroup", p)
 	}
 	return c, nil
+}
+
+// belowOwn gives the directories of v1 and hybrid hierarchies, by controller, of a
+// place below this process's own cgroups. The library would give the same, and read
+// /proc/self/cgroup once for each of the fifteen.
+func belowOwn(c *cgroups.Cgroup) (map[string]string, error) {
+	inner := c.Path
+	if inner == "" {
+		inner = c.Name
+	}
+	top := *c
+	top.Path, top.Name = "/", ""
+	m, err := fs.NewManager(&top, nil) // which controllers there are
+	if err != nil {
+		return nil, err
+	}
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	paths := map[string]string{}
+	for controller, dir := range m.GetPaths() {
+		here, ok := own[controller]
+		switch {
+		case !ok && controller == "devices":
+			return nil, errors.New("/proc/self/cgroup does not say which cgroup of the controller devices this process is in")
+		case !ok:
+			continue
+		case controller != "": // v2 of a hybrid host begins at its root
+			mount, root, err := cgroups.FindCgroupMountpointAndRoot("", controller)
+			if err != nil {
+				return nil, err
+			}
+			// In a container without a cgroup namespace the names are the host's.
+			if here, err = filepath.Rel(root, here); err != nil {
+				return nil, err
+			}
+			dir = filepath.Join(mount, here)
+		}
+		paths[controller] = filepath.Join(dir, inner)
+	}
+	return paths, nil
 }
 
 func systemdPlace(c *cgroups.Cgroup, p, id string, annotations map[string]string) error {

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/brig-run/brig/internal/filtercache"
 	"github.com/brig-run/brig/internal/runtime"
 	"github.com/brig-run/brig/internal/spec"
 	"github.com/brig-run/brig/seccomp"
-	"github.com/brig-run/brig/seccomp/bpf"
 )
 
 // profileFile is the copy of the user's seccomp profile in a container's
@@ -53,20 +51,22 @@ func (c *Container) filter(r *spec.Result) (_ *runtime.Filter, warnings []string
 	if err != nil {
 		return nil, nil, err
 	}
-	key, ok := newFilterKey(r.Seccomp, text, target)
+	cache := filtercache.Cache{Dir: c.engine.path("filters")}
+	key, ok := filtercache.NewKey([]byte(r.Seccomp.Mode), []byte(r.Seccomp.Path), text, fmt.Appendf(nil, "%+v", target))
 	if ok {
-		if f, warnings := c.engine.cachedFilter(&key); f != nil {
-			return f, warnings, nil
+		if e := cache.Load(key); e != nil {
+			return e.Filter(), e.Warnings, nil
 		}
 	}
 	f, warnings, err := compile(r.Seccomp, text, target)
 	if err != nil {
 		return nil, nil, err
 	}
+	e := &filtercache.Entry{Program: f.Program, Flags: uint(f.Flags), Warnings: warnings}
 	if ok {
-		c.engine.cacheFilter(&key, f, warnings)
+		cache.Save(key, e)
 	}
-	return runtimeFilter(f.Program, uint(f.Flags)), warnings, nil
+	return e.Filter(), warnings, nil
 }
 
 // compile makes the filter of a profile.
@@ -97,13 +97,4 @@ func compile(s spec.Seccomp, text []byte, target seccomp.Target) (_ *seccomp.Fil
 		}
 	}
 	return f, warnings, nil
-}
-
-// runtimeFilter returns a program as the runtime takes it.
-func runtimeFilter(prog []bpf.Instruction, flags uint) *runtime.Filter {
-	out := &runtime.Filter{Flags: flags, Program: make([]unix.SockFilter, len(prog))}
-	for i, in := range prog {
-		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
-	}
-	return out
 }

@@ -9,62 +9,93 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
-
-	"github.com/brig-run/brig/capability"
-	"github.com/brig-run/brig/internal/runtime"
-	"github.com/brig-run/brig/seccomp"
 )
 
+// config is the text of a bundle's configuration.
+type config struct {
+	name string
+	text []byte
+	// brief is the text without the rules of the seccomp profile, which are most
+	// of it, and profile is the text of linux.seccomp. Without rules brief is the
+	// text, and profile nil.
+	brief, profile []byte
+}
+
 // readConfig reads a bundle's configuration.
-func readConfig(bundle string) ([]byte, *specs.Spec, error) {
-	name := filepath.Join(bundle, configFile)
-	b, err := os.ReadFile(name)
+func readConfig(bundle string) (*config, error) {
+	c := &config{name: filepath.Join(bundle, configFile)}
+	var err error
+	c.text, err = os.ReadFile(c.name)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", name, bundle)
+		return nil, fmt.Errorf("JSON specification file %s not found: is %s a bundle?", c.name, bundle)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	spec := &specs.Spec{}
-	if err := json.Unmarshal(b, spec); err != nil {
-		return nil, nil, jsonError(name, b, err)
+	c.brief, c.profile = cutRules(c.text)
+	return c, nil
+}
+
+// decode gives the configuration; brief, without the rules. (To learn all that
+// the rules say takes as long as all the rest.)
+func (c *config) decode(brief bool) (*specs.Spec, error) {
+	var spec *specs.Spec
+	var err error
+	if brief {
+		spec, err = decodeSpec(c.brief)
+	}
+	if !brief || err != nil { // whose lines are other than those of the file
+		if spec, err = decodeSpec(c.text); err != nil {
+			return nil, jsonError(c.name, c.text, err)
+		}
 	}
 	if spec.Process == nil {
-		return nil, nil, fmt.Errorf("%s: process: is missing", name)
+		return nil, fmt.Errorf("%s: process: is missing", c.name)
 	}
 	if spec.Root == nil {
-		return nil, nil, fmt.Errorf("%s: root: is missing", name)
+		return nil, fmt.Errorf("%s: root: is missing", c.name)
 	}
 	if spec.Linux == nil {
 		spec.Linux = &specs.Linux{}
 	}
-	return b, spec, nil
+	return spec, nil
 }
 
-// withoutRules takes the rules of the seccomp profile out of a configuration: they
-// are most of it, and the filter is kept. (To encode a specs.Spec would take a
-// millisecond, in which the JSON library learns what other platforms' parts have.)
-func withoutRules(config []byte) ([]byte, error) {
-	return without(config, "linux", "seccomp", "syscalls")
+// decodeSpec reads a configuration. Of the parts for other platforms it keeps no
+// more than that they are there: the JSON library would take a quarter of a
+// millisecond to learn what they have.
+func decodeSpec(text []byte) (*specs.Spec, error) {
+	var s struct {
+		Version     string            `json:"ociVersion"`
+		Process     *specs.Process    `json:"process"`
+		Root        *specs.Root       `json:"root"`
+		Hostname    string            `json:"hostname"`
+		Domainname  string            `json:"domainname"`
+		Mounts      []specs.Mount     `json:"mounts"`
+		Hooks       *specs.Hooks      `json:"hooks"`
+		Annotations map[string]string `json:"annotations"`
+		Linux       *specs.Linux      `json:"linux"`
+		Solaris     *struct{}         `json:"solaris"`
+		Windows     *struct{}         `json:"windows"`
+		VM          *struct{}         `json:"vm"`
+		ZOS         *struct{}         `json:"zos"`
+		FreeBSD     *struct{}         `json:"freebsd"`
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return nil, err
+	}
+	return &specs.Spec{Version: s.Version, Process: s.Process, Root: s.Root, Hostname: s.Hostname, Domainname: s.Domainname,
+		Mounts: s.Mounts, Hooks: s.Hooks, Annotations: s.Annotations, Linux: s.Linux,
+		Solaris: empty[specs.Solaris](s.Solaris), Windows: empty[specs.Windows](s.Windows), VM: empty[specs.VM](s.VM),
+		ZOS: empty[specs.ZOS](s.ZOS), FreeBSD: empty[specs.FreeBSD](s.FreeBSD)}, nil
 }
 
-// without takes a key of nested objects out of JSON.
-func without(b []byte, path ...string) ([]byte, error) {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(b, &object); err != nil || object[path[0]] == nil {
-		return b, err
+// empty is an empty T if there is anything.
+func empty[T any](there *struct{}) *T {
+	if there == nil {
+		return nil
 	}
-	if len(path) == 1 {
-		delete(object, path[0])
-	} else {
-		inner, err := without(object[path[0]], path[1:]...)
-		if err != nil {
-			return nil, err
-		}
-		object[path[0]] = inner
-	}
-	return json.Marshal(object)
+	return new(T)
 }
 
 // jsonError adds the line to an error of the JSON library.
@@ -82,38 +113,4 @@ func jsonError(name string, b []byte, err error) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return fmt.Errorf("%s:%d: %w", name, 1+bytes.Count(b[:offset], []byte("\n")), err)
-}
-
-// compileFilter makes the filter of a configuration; nil if it asks for none.
-func compileFilter(oci *specs.LinuxSeccomp) (*runtime.Filter, error) {
-	if oci == nil {
-		return nil, nil
-	}
-	profile, err := seccomp.FromOCI("config.json", oci)
-	if err != nil {
-		return nil, fmt.Errorf("linux.seccomp: %w", err)
-	}
-	target, err := seccomp.Here(capability.Kernel())
-	if err != nil {
-		return nil, err
-	}
-	policy, _, err := profile.Resolve(target)
-	if err != nil {
-		return nil, fmt.Errorf("linux.seccomp: %w", err)
-	}
-	f, err := seccomp.Compile(policy)
-	if err == nil {
-		err = f.CheckKernel()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("linux.seccomp: %w", err)
-	}
-	if f.Notify && oci.ListenerPath == "" {
-		return nil, errors.New("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs an agent's socket here")
-	}
-	out := &runtime.Filter{Flags: uint(f.Flags), Program: make([]unix.SockFilter, len(f.Program)), Listener: f.Notify}
-	for i, in := range f.Program {
-		out.Program[i] = unix.SockFilter{Code: in.Op, Jt: in.JT, Jf: in.JF, K: in.K}
-	}
-	return out, nil
 }

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -47,13 +45,14 @@ type CreateOptions struct {
 type creation struct {
 	*Container
 	opts  CreateOptions
-	raw   []byte // the bundle's configuration
+	text  *config // the bundle's configuration
 	spec  *specs.Spec
 	group *cgroup.Group
 	plan  *runtime.Plan
 	files []*os.File // closed at the end in any case
 	lock  *os.File
 
+	source   *filterSource
 	filter   *runtime.Filter
 	prog     *inside.Program
 	terminal *runtime.Terminal // nil without one
@@ -95,7 +94,15 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, spec, err := readConfig(bundle)
+	text, err := readConfig(bundle)
+	if err != nil {
+		return nil, err
+	}
+	source, err := rt.findFilter(text)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := text.decode(source.cached != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +112,11 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 	request, err := annotation.Parse(spec.Annotations)
 	if err != nil {
 		return nil, err
+	}
+	if request != (annotation.Request{}) && source.cached != nil { // it is told in the words of the profile
+		if spec, err = text.decode(false); err != nil {
+			return nil, err
+		}
 	}
 	if detach || o.ConsoleSocket != "" {
 		if err := checkTerminal(spec.Process.Terminal, o.ConsoleSocket); err != nil {
@@ -116,9 +128,9 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 		rootfs = filepath.Join(bundle, rootfs)
 	}
 	spec.Root.Path = rootfs
-	c := &creation{opts: o, raw: raw, spec: spec, request: request, Container: &Container{rt: rt, spec: spec, Record: Record{
+	c := &creation{opts: o, text: text, source: source, spec: spec, request: request, Container: &Container{rt: rt, spec: spec, Record: Record{
 		ID: o.ID, Version: spec.Version, Bundle: bundle, Rootfs: rootfs, Created: time.Now().UTC(), Annotations: spec.Annotations,
-		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, Resources: spec.Linux.Resources, NoKeyring: o.NoKeyring,
+		Owner: os.Getuid(), BootID: bootID(), Systemd: rt.Systemd, NoKeyring: o.NoKeyring,
 	}}}
 	if c.group, err = cgroup.ForSpec(spec, o.ID, cgroup.Options{Systemd: rt.Systemd, Rootless: userns.Inside()}); err != nil {
 		return nil, err
@@ -163,13 +175,10 @@ func (c *creation) claim() error {
 	return err
 }
 
-// saveSpec keeps the configuration for the operations that follow.
+// saveSpec keeps the configuration for the operations that follow, which have the
+// filter and need no rules.
 func (c *creation) saveSpec() error {
-	b, err := withoutRules(c.raw)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.file(configFile), b, 0o600)
+	return os.WriteFile(c.file(configFile), c.text.brief, 0o600)
 }
 
 func (c *creation) keep(f *os.File) *os.File {
@@ -285,7 +294,7 @@ func (c *creation) prepare() error {
 	if err != nil {
 		return err
 	}
-	if c.filter, err = compileFilter(c.spec.Linux.Seccomp); err != nil {
+	if c.filter, err = c.source.filter(c.spec.Linux.Seccomp); err != nil {
 		return err
 	}
 	if err := c.saveFilter(c.filter); err != nil {
@@ -359,37 +368,6 @@ func (c *creation) openRoot() (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "set the propagation of", Path: c.Rootfs, Err: err}
 	}
-	return f, nil
-}
-
-// saveFilter keeps the compiled filter for exec.
-func (c *Container) saveFilter(f *runtime.Filter) error {
-	if f == nil {
-		return nil
-	}
-	b := binary.NativeEndian.AppendUint64(nil, uint64(f.Flags))
-	b = append(b, unsafe.Slice((*byte)(unsafe.Pointer(&f.Program[0])), 8*len(f.Program))...)
-	if err := os.WriteFile(c.file(filterFile), b, 0o600); err != nil {
-		return fmt.Errorf("keep the seccomp filter: %w", err)
-	}
-	return nil
-}
-
-// loadFilter reads it; nil if the container has none.
-func (c *Container) loadFilter() (*runtime.Filter, error) {
-	spec, err := c.Spec()
-	if err != nil {
-		return nil, err
-	}
-	if spec.Linux == nil || spec.Linux.Seccomp == nil {
-		return nil, nil
-	}
-	b, err := os.ReadFile(c.file(filterFile))
-	if err != nil || len(b) < 16 || len(b)%8 != 0 {
-		return nil, fmt.Errorf("read the container's seccomp filter: %w", errors.Join(err, errors.New("the file is not whole")))
-	}
-	f := &runtime.Filter{Flags: uint(binary.NativeEndian.Uint64(b)), Program: make([]unix.SockFilter, len(b)/8-1), Listener: c.Listener}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&f.Program[0])), len(b)-8), b[8:])
 	return f, nil
 }
 

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -16,7 +18,11 @@ func (c *Container) Update(change *specs.LinuxResources, rdt *specs.LinuxIntelRd
 		return err
 	}
 	defer l.Close()
-	if c.Record.Resources, err = c.update(change); err != nil {
+	now, err := c.update(change)
+	if err != nil {
+		return err
+	}
+	if c.Record.Resources, err = json.Marshal(now); err != nil {
 		return err
 	}
 	if rdt != nil {
@@ -39,7 +45,29 @@ func (c *Container) update(change *specs.LinuxResources) (*specs.LinuxResources,
 	if err != nil {
 		return nil, err
 	}
-	return g.Update(c.Resources, change)
+	before, err := c.resources()
+	if err != nil {
+		return nil, err
+	}
+	return g.Update(before, change)
+}
+
+// resources are the limits that hold: those of the last update, or else of the
+// configuration. (The record does not repeat the latter: the JSON library takes a
+// third of a millisecond to learn how to.)
+func (c *Container) resources() (*specs.LinuxResources, error) {
+	if c.Record.Resources == nil {
+		spec, err := c.Spec()
+		if err != nil {
+			return nil, err
+		}
+		return spec.Linux.Resources, nil
+	}
+	r := &specs.LinuxResources{}
+	if err := json.Unmarshal(c.Record.Resources, r); err != nil {
+		return nil, fmt.Errorf("container %s: %s: resources: %w", c.ID, recordFile, err)
+	}
+	return r, nil
 }
 
 // Stats reads what the container has used.

@@ -50,19 +50,19 @@ type Container struct {
 // Record is what a container's directory says about it, whatever its process
 // does.
 type Record struct {
-	ID          string                `json:"id"`
-	Version     string                `json:"ociVersion"`
-	Bundle      string                `json:"bundle"`
-	Rootfs      string                `json:"rootfs"`
-	Created     time.Time             `json:"created"`
-	Annotations map[string]string     `json:"annotations,omitempty"`
-	Owner       int                   `json:"owner"`
-	BootID      string                `json:"bootID"`
-	Cgroups     []string              `json:"cgroups"`
-	Systemd     bool                  `json:"systemd,omitempty"`
-	Resources   *specs.LinuxResources `json:"resources,omitempty"` // as last updated
-	Rdt         *resctrl.Group        `json:"rdt,omitempty"`       // to be removed
-	NoKeyring   bool                  `json:"noKeyring,omitempty"` // of exec, too
+	ID          string            `json:"id"`
+	Version     string            `json:"ociVersion"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       int               `json:"owner"`
+	BootID      string            `json:"bootID"`
+	Cgroups     []string          `json:"cgroups"`
+	Systemd     bool              `json:"systemd,omitempty"`
+	Resources   json.RawMessage   `json:"resources,omitempty"` // as last updated; a specs.LinuxResources
+	Rdt         *resctrl.Group    `json:"rdt,omitempty"`       // to be removed
+	NoKeyring   bool              `json:"noKeyring,omitempty"` // of exec, too
 
 	PID      int    `json:"pid"`
 	PIDStart uint64 `json:"pidStart"`
@@ -106,6 +106,10 @@ const (
 	gateFile    = "gate"
 	notifyFile  = "notify"
 )
+
+// filterDir is the directory of filters beside those of containers; no ID can be
+// this.
+const filterDir = "@filters"
 
 // checkID refuses what is not a name: it becomes a directory and a cgroup.
 func checkID(id string) error {
@@ -193,8 +197,8 @@ func (c *Container) Spec() (*specs.Spec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the container's configuration: %w", err)
 	}
-	spec := &specs.Spec{}
-	if err := json.Unmarshal(b, spec); err != nil {
+	spec, err := decodeSpec(b)
+	if err != nil {
 		return nil, fmt.Errorf("container %s: %s: %w", c.ID, configFile, err)
 	}
 	if spec.Linux == nil {

@@ -196,3 +196,59 @@ func TestSeccompNoAgent(t *testing.T) {
 	}
 	same(t, "processes", len(r.pids(id)), 1)
 }
+
+// A filter that is known from an earlier container is that of the same profile,
+// and of no other; what is not whole is made anew.
+func TestSeccompKnown(t *testing.T) {
+	r := newRig(t)
+	b := r.script("mkdir /made && rm -r /made; chmod 755 /tmp; exit 0")
+	kept := func() []string {
+		files, _ := filepath.Glob(filepath.Join(r.root, filters, "*"))
+		return files
+	}
+	denied := func(profile *specs.LinuxSeccomp, want string) {
+		t.Helper()
+		b.spec.Linux.Seccomp = profile
+		res := r.result(b)
+		for _, call := range []string{"mkdir", "chmod"} {
+			if got := strings.Contains(res.Stderr, call+": "); got != (want == call) {
+				t.Errorf("want a denied %s: %+v", want, res)
+			}
+		}
+	}
+	for range 2 {
+		denied(allowBut(specs.ActErrno, "mkdir", "mkdirat"), "mkdir")
+		denied(allowBut(specs.ActErrno, "chmod", "fchmodat"), "chmod")
+		denied(allowBut(specs.ActAllow, "chmod", "fchmodat"), "nothing")
+		// The rules are the same, and what is beside them not.
+		allow := allowBut(specs.ActAllow, "mkdir", "mkdirat")
+		denied(allow, "nothing")
+		errno := *allow
+		errno.DefaultAction, errno.Syscalls = specs.ActErrno, append([]specs.LinuxSyscall{{Names: []string{"execve"}, Action: specs.ActAllow}}, allow.Syscalls...)
+		b.spec.Linux.Seccomp = &errno
+		if res := r.result(b); res.Code == 0 {
+			t.Errorf("hardly a call is allowed, and the script ran: %+v", res)
+		}
+	}
+	if n := len(kept()); n != 5 {
+		t.Errorf("%d filters are kept, want 5", n)
+	}
+	for i, f := range kept() {
+		if err := os.WriteFile(f, []byte(strings.Repeat("x", 100*i)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	denied(allowBut(specs.ActErrno, "mkdir", "mkdirat"), "mkdir")
+	// One that is wrong is told each time, and not kept.
+	bad := allowBut(specs.ActErrno, "mkdir")
+	bad.Syscalls[0].Args = []specs.LinuxSeccompArg{{Index: 7}}
+	b.spec.Linux.Seccomp = bad
+	for range 2 {
+		id := r.id()
+		r.write(b, id)
+		r.refused("linux.seccomp", "run", "--bundle", b.dir, id)
+	}
+	if n := len(kept()); n != 5 {
+		t.Errorf("%d filters are kept, want 5", n)
+	}
+}

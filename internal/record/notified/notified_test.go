@@ -199,7 +199,8 @@ func TestSignals(t *testing.T) {
 
 // What is recorded ends with a recorder that is killed: nobody would answer.
 func TestKilledRecorder(t *testing.T) {
-	cmd, out, _ := start(t, "/bin/sh", "-c", "echo $$; sleep 600")
+	// Without a child of its own, which would be told only at its next call.
+	cmd, out, _ := start(t, "/bin/sh", "-c", "echo $$; exec sleep 600")
 	var pid int
 	for end := time.Now().Add(time.Minute); pid == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		fmt.Sscan(out.String(), &pid)
