@@ -79,9 +79,12 @@ func Mode() string {
 // hierarchy). It makes nothing yet.
 func New(cgroupPath string) (*Group, error) {
 	g := &Group{path: cgroupPath, config: &cgroups.Cgroup{Path: cgroupPath, Resources: &cgroups.Resources{}}}
-	if userns.Inside() { // a path of that form may be refused
-		g.config.Path, g.config.Rootless = "", true
-		g.config.Parent, g.config.Name = filepath.Split(cgroupPath)
+	if userns.Inside() {
+		g.config.Rootless = true
+		if !cgroups.IsCgroup2UnifiedMode() || unix.Access(filepath.Dir(Root+cgroupPath), unix.W_OK) != nil {
+			g.config.Path = "" // one in this form must be made
+			g.config.Parent, g.config.Name = filepath.Split(cgroupPath)
+		}
 	}
 	if err := g.manage(nil); err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", cgroupPath, err)
@@ -165,7 +168,7 @@ func (g *Group) manage(paths map[string]string) error {
 	case g.config.Systemd:
 		g.mgr, err = systemd.NewLegacyManager(g.config, paths)
 	default:
-		if paths == nil && !filepath.IsAbs(g.config.Path) {
+		if paths == nil && !filepath.IsAbs(g.config.Path) && g.config.Parent == "" {
 			paths, err = belowOwn(g.config)
 		}
 		if err == nil {

@@ -48,6 +48,8 @@ type starter struct {
 	size    ConsoleSize
 	net     *attached
 
+	undelegated error // why an ordinary user's container has no cgroup for limits
+
 	byPolicy bool // nobody asked for this start but the restart policy
 	restarts int  // how many such starts there were, and the pause before this one
 	delay    int64
@@ -230,7 +232,7 @@ func (s *starter) run(before *monitor.State) (int, error) {
 	if before != nil && s.byPolicy {
 		s.restarts, s.delay = before.RestartCount, before.RestartDelay
 	}
-	if s.group, err = cgroup.New(s.c.cgroupPath()); err != nil {
+	if s.group, err = s.newGroup(); err != nil {
 		return 0, err
 	}
 	// The kernel may let mkdir of a cgroup wait for milliseconds (package
@@ -253,7 +255,9 @@ func (s *starter) run(before *monitor.State) (int, error) {
 		err = merr
 	}
 	if err == nil {
-		err = s.group.Limit(s.result.Spec.Linux.Resources)
+		if err = s.group.Limit(s.result.Spec.Linux.Resources); err != nil && s.undelegated != nil {
+			err = fmt.Errorf("%w (%v)", err, s.undelegated)
+		}
 	}
 	if err == nil && s.c.observe != nil {
 		err = s.c.observe(s.group.UnifiedDir())
@@ -274,6 +278,21 @@ func (s *starter) run(before *monitor.State) (int, error) {
 		}
 	}
 	return pid, err
+}
+
+// newGroup plans the cgroup. That of an ordinary user's container is where somebody
+// has let the user have one.
+func (s *starter) newGroup() (*cgroup.Group, error) {
+	if userns.Inside() && s.c.Options.CgroupParent == "" {
+		m, err := s.booting.wait()
+		if err != nil {
+			return nil, err
+		}
+		if err := s.c.delegate(m.PID()); err != nil {
+			s.undelegated = err
+		}
+	}
+	return cgroup.New(s.c.cgroupPath())
 }
 
 // makeGroup makes the cgroup and, if wanted, the witness of what happens in it.
@@ -338,26 +357,6 @@ func (s *starter) prepare() (cfg runtime.Config, err error) {
 	}
 	s.plan, err = runtime.New(cfg)
 	return cfg, err
-}
-
-func (c *Container) cgroupPath() string {
-	if p := c.Options.CgroupParent; p != "" {
-		return p + "/" + c.ID
-	}
-	return "/brig/" + c.ID
-}
-
-func (c *Container) cgroupDirs() []string { return cgroup.Existing(c.cgroupPath()) }
-
-// clearCgroups ends what still runs in the container's cgroups, removes them, and
-// frees what else the container has outside of its namespaces.
-func (c *Container) clearCgroups() {
-	undo.Perform(c.dir())
-	dirs := c.cgroupDirs()
-	monitor.KillAll(dirs)
-	for _, d := range dirs {
-		monitor.RemoveCgroup(d)
-	}
 }
 
 // mount mounts the root file system, nowhere: the container's mount namespace
