@@ -252,8 +252,14 @@ func (g *Group) Free() error {
 
 // Limit sets the limits of a cgroup that Make, or with systemd Start, made.
 func (g *Group) Limit(r *specs.LinuxResources) error {
+	return g.limit(r, func(*cgroups.Resources) {})
+}
+
+// limit sets limits after a change to what the library is told.
+func (g *Group) limit(r *specs.LinuxResources, change func(*cgroups.Resources)) error {
 	res, err := g.resources(r)
 	if err == nil {
+		change(res)
 		err = g.supported(res)
 	}
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -25,18 +26,7 @@ func (g *Group) Update(was, change *specs.LinuxResources) (*specs.LinuxResources
 
 // limitAll sets limits but not the rules for devices.
 func (g *Group) limitAll(r *specs.LinuxResources) error {
-	res, err := g.resources(r)
-	if err == nil {
-		res.Devices, res.SkipDevices = nil, true
-		err = g.supported(res)
-	}
-	if err == nil {
-		err = named(g.mgr.Set(res))
-	}
-	if err != nil {
-		return fmt.Errorf("set the limits of cgroup %s: %w", g.path, err)
-	}
-	return nil
+	return g.limit(r, func(res *cgroups.Resources) { res.Devices, res.SkipDevices = nil, true })
 }
 
 // Merge gives the limits after a change to limits that hold. What change does

@@ -80,14 +80,7 @@ s.settimeout(3); s.connect((sys.argv[1], int(sys.argv[2]))); s.send(b"x"); print
 
 // TestNetworkHosts has three hosts: containers, this one, and one outside.
 func TestNetworkHosts(t *testing.T) {
-	root := harness.New(t)
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Load(image); err != nil {
-		t.Fatal(err)
-	}
+	root := harness.NewWithBusybox(t)
 	out := newOutside(t)
 	out.start("python3", "-c", peers, "80")
 
@@ -151,14 +144,7 @@ func TestNetworkHosts(t *testing.T) {
 
 // TestNetworkLoopbackUDP reaches a published UDP port by this host's loopback.
 func TestNetworkLoopbackUDP(t *testing.T) {
-	root := harness.New(t)
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Load(image); err != nil {
-		t.Fatal(err)
-	}
+	root := harness.NewWithBusybox(t)
 	root.Must(t, "run", "-d", "--name", "echo", "-p", "53/udp", "busybox", "sleep", "1000")
 	server := exec.Command("nsenter", "-n", "-t", root.Must(t, "inspect", "-f", "{{.State.Pid}}", "echo"), "python3", "-c", peers, "53")
 	if err := server.Start(); err != nil {

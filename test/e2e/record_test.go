@@ -23,14 +23,7 @@ func asNobody(dir string, args ...string) *exec.Cmd {
 // An ordinary user records a command; the container of root that is held to the
 // policy does the same, and nothing else.
 func TestRecordWithoutRoot(t *testing.T) {
-	r := harness.New(t)
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Load(image); err != nil {
-		t.Fatal(err)
-	}
+	r := harness.NewWithBusybox(t)
 	dir, err := os.MkdirTemp(harness.Scratch(), "brig-nobody-")
 	if err != nil {
 		t.Fatal(err)

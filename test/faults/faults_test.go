@@ -44,18 +44,6 @@ func newRand(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-func loaded(t *testing.T, root *harness.Root) *harness.Root {
-	t.Helper()
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Load(image); err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
 // settle removes every container, as a user would, and says what is left. A
 // command that was killed may leave something for the next one to clear.
 func settle(t *testing.T, root *harness.Root) {
@@ -76,7 +64,7 @@ func normal(t *testing.T, root *harness.Root, args ...string) time.Duration {
 
 // TestKilledCommand kills commands at random moments of their lives.
 func TestKilledCommand(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	random := newRand(t)
 	span := normal(t, root, "run", "--rm", "busybox", "true")
 	commands := []struct {
@@ -129,7 +117,7 @@ func TestKilledCommand(t *testing.T) {
 // TestKilledLearn kills brig learn at random moments: its containers end with
 // it.
 func TestKilledLearn(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	random := newRand(t)
 	args := []string{"learn", "-o", filepath.Join(t.TempDir(), "policy.json"), "--probe", "true", "busybox", "sleep", "600"}
 	span := 150 * time.Millisecond // until the second or third container, of which each takes 10 s to stop
@@ -237,7 +225,7 @@ func children(pid int) (pids []int) {
 // TestKilledMonitor kills the process that stays with a container: while it
 // starts the container, while the container runs, and while it ends.
 func TestKilledMonitor(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	random := newRand(t)
 	span := normal(t, root, "run", "--rm", "busybox", "true")
 	for i := range rounds() {
@@ -335,7 +323,7 @@ func killEndingMonitor(t *testing.T, root *harness.Root, after time.Duration) {
 // TestKilledContainer kills the first process, at random moments, with and
 // without a command attached.
 func TestKilledContainer(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	random := newRand(t)
 	for i := range rounds() {
 		attached := i%2 == 0
@@ -373,7 +361,7 @@ func TestKilledContainer(t *testing.T) {
 // TestFifty starts fifty at once.
 func TestFifty(t *testing.T) {
 	const n = 50
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	all := func(f func(i int)) {
 		var wg sync.WaitGroup
 		for i := range n {
@@ -411,7 +399,7 @@ func TestFifty(t *testing.T) {
 
 // TestRaces lets commands meet.
 func TestRaces(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	race := func(commands ...[]string) []harness.Result {
 		results := make([]harness.Result, len(commands))
 		var wg sync.WaitGroup
@@ -462,7 +450,7 @@ func TestRaces(t *testing.T) {
 // TestListWhileOthersWork: containers that come and go do not disturb those
 // who look.
 func TestListWhileOthersWork(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {

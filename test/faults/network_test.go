@@ -42,7 +42,7 @@ func answers(t *testing.T, port string) {
 // TestKilledNetwork kills commands at random moments of setting up networks. What
 // they leave is gone with the next command, and port and address can be had again.
 func TestKilledNetwork(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	random := newRand(t)
 	port := freePort(t)
 	root.Must(t, "network", "create", "--ipv6", "lab")
@@ -88,7 +88,7 @@ func TestKilledNetwork(t *testing.T) {
 // TestKilledMonitorNetwork kills the monitor, which cannot clean up, and then the
 // container: the next command can have the port and the address at once.
 func TestKilledMonitorNetwork(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	port := freePort(t)
 	root.Must(t, "network", "create", "--subnet", "10.251.44.0/24", "lab")
 	run := func(name string) []string {
@@ -126,7 +126,7 @@ func TestKilledMonitorNetwork(t *testing.T) {
 // TestRebootedNetwork makes what a reboot leaves: files that say that containers
 // run, and a kernel that knows of nothing.
 func TestRebootedNetwork(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	port := freePort(t)
 	root.Must(t, "network", "create", "--subnet", "10.251.45.0/30", "lab")
 	run := []string{"run", "-d", "--name", "web", "--network", "lab", "-p", port + ":80", "busybox", "httpd", "-f", "-h", "/etc"}
@@ -180,7 +180,7 @@ func TestNetworkCycles(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("FAULTS_CYCLES")); err == nil {
 		cycles = n
 	}
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	root.Must(t, "network", "create", "lab")
 	root.Must(t, "run", "--rm", "busybox", "true")
 	before := interfaces(root)

@@ -18,14 +18,7 @@ import (
 // next command finds a state that is none of a restart, can start the container
 // again, and removes all that is left.
 func TestKilledWhileRestarting(t *testing.T) {
-	root := harness.New(t)
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Load(image); err != nil {
-		t.Fatal(err)
-	}
+	root := harness.NewWithBusybox(t)
 	for i := range 25 {
 		id := root.Must(t, "run", "-d", "--network", "none", "--restart", "always", "busybox", "sh", "-c", "sleep 0.01")
 		time.Sleep(time.Duration(rand.N(400)) * time.Millisecond)

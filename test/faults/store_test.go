@@ -39,7 +39,8 @@ func smallStore(t *testing.T, size string) *harness.Root {
 			t.Error(err)
 		}
 	})
-	return loaded(t, root)
+	root.LoadBusybox(t)
+	return root
 }
 
 // fill writes until the disk of the store is full, to the last block, and
@@ -221,7 +222,7 @@ func TestNoStore(t *testing.T) {
 // TestReboot cuts the power: monitor and container vanish, and the next
 // command runs under another boot ID.
 func TestReboot(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	root.Must(t, "run", "-d", "--name", "ran", "busybox", "sh", "-c", "echo before; exec sleep 600")
 	root.Must(t, "run", "-d", "--rm", "--name", "temporary", "busybox", "sleep", "600")
 	root.Must(t, "create", "--name", "created", "busybox", "true")
@@ -270,7 +271,7 @@ func TestReboot(t *testing.T) {
 // TestStrangeFiles: what does not belong in the store, or is broken, makes no
 // command fail that does not need it.
 func TestStrangeFiles(t *testing.T) {
-	root := loaded(t, harness.New(t))
+	root := harness.NewWithBusybox(t)
 	root.Must(t, "create", "--name", "good", "busybox", "true")
 	bad := root.Must(t, "create", "--name", "bad", "busybox", "true")
 	dir := filepath.Join(root.Dir, "containers")

@@ -131,6 +131,26 @@ func New(tb testing.TB) *Root {
 	return r
 }
 
+// NewWithBusybox makes a store that has the image busybox.
+func NewWithBusybox(tb testing.TB) *Root {
+	tb.Helper()
+	r := New(tb)
+	r.LoadBusybox(tb)
+	return r
+}
+
+// LoadBusybox loads the image busybox into the store.
+func (r *Root) LoadBusybox(tb testing.TB) {
+	tb.Helper()
+	image, err := Busybox("busybox")
+	if err == nil {
+		err = r.Load(image)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // Open makes an empty store in dir.
 func Open(dir string) (*Root, error) {
 	bin, err := binary()

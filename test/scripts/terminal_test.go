@@ -82,14 +82,7 @@ const (
 
 func newRoot(t *testing.T) *harness.Root {
 	t.Helper()
-	root := harness.New(t)
-	image, err := harness.Busybox("busybox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := root.Load(image); err != nil {
-		t.Fatal(err)
-	}
+	root := harness.NewWithBusybox(t)
 	return root
 }
 
