@@ -31,6 +31,7 @@ type learnFlags struct {
 
 	probe, until, shrink, output    string
 	noProve, args, unconfined       bool
+	within                          bool // see learn.Learner
 	runs, parallel, exitCode        int
 	timeout, probeTimeout, duration time.Duration
 }
@@ -53,6 +54,12 @@ The recording ends with --until: "healthy", when the probe has passed three time
 (the default with a probe); a duration after the container is ready, such as 30s;
 or "exit", when the container ends by itself (the default without a probe). The
 container is stopped as brig stop does it, which is part of the recording.
+
+Without root, the system calls are recorded from within the container, where brig
+runs as its first process, and the capabilities are found by trials alone: that
+needs --probe, or a container that ends by itself. Commands that are executed in
+the container meanwhile are not recorded, and no program gains privileges by
+set-user-ID.
 
 The file is IMAGE.policy.json, or that of -o. The exit code is 1 if the policy
 could not be proved.`,
@@ -90,13 +97,12 @@ func (l *learnFlags) register(cmd *cobra.Command) {
 }
 
 func (l *learnFlags) run(cmd *cobra.Command, args []string) error {
-	if err := needsRoot(cmd.CommandPath()); err != nil {
-		return err
-	}
 	learner, err := l.learner(cmd)
 	if err != nil {
 		return err
 	}
+	l.within = needsRoot("") != nil
+	learner.Within = l.within
 	if l.output == "" {
 		l.output = policyName(args[0])
 		if _, err := os.Stat(l.output); err == nil {
@@ -246,6 +252,9 @@ func (l *learnFlags) failed(err error) error {
 	var u *learn.UnlearnableError
 	if !errors.As(err, &u) {
 		return err
+	}
+	if l.within {
+		return fmt.Errorf("%w; what it was denied is not seen without root: learn with sudo, or with --unconfined", err)
 	}
 	denied := false
 	for _, d := range explained(u.Recording, u.Held) {

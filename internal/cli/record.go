@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ type recordFlags struct {
 	a *app
 
 	container, cgroup, output, format string
+	recording                         string // file for what brig learn reads
 	pid                               int
 	duration                          time.Duration
 }
@@ -74,6 +76,8 @@ also in a rootless one, if this program is mounted there.`,
 	flags.StringVar(&f.cgroup, "cgroup", "", "directory of a cgroup, or its path in the v2 hierarchy")
 	flags.DurationVar(&f.duration, "for", 0, "time to record, such as 30s (default: until the end)")
 	flags.StringVarP(&f.output, "output", "o", "", `policy file to write, of what was used; "-" for standard output`)
+	flags.StringVar(&f.recording, "recording", "", "file for the recording of a command; of use to brig learn")
+	flags.MarkHidden("recording")
 	addFormat(cmd, &f.format, tableOrJSON)
 	cmd.MarkFlagsMutuallyExclusive("container", "pid", "cgroup")
 	return cmd
@@ -136,10 +140,17 @@ func (f *recordFlags) run(cmd *cobra.Command) error {
 // command records a command without privileges.
 func (f *recordFlags) command(args []string) error {
 	signals := make(chan os.Signal, 8)
-	// Ctrl-C and the like reach the command by the terminal.
-	signal.Ignore(os.Interrupt, unix.SIGQUIT)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	if f.recording != "" { // the first process of a container, whose stop signal may be any
+		signal.Notify(signals, stopSignals()...)
+	} else {
+		// Ctrl-C and the like reach the command by the terminal.
+		signal.Ignore(os.Interrupt, unix.SIGQUIT)
+		signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
+	}
 	c := notified.Command{Args: args, Env: os.Environ(), Signals: signals}
+	if f.recording != "" {
+		c.Keep = func(rec *record.Recording) { f.keep(rec) }
+	}
 	rec, code, err := c.Run()
 	var start *notified.StartError
 	switch {
@@ -150,13 +161,39 @@ func (f *recordFlags) command(args []string) error {
 	case err != nil:
 		return &exitError{engineFailed, err}
 	}
-	if err := f.finish(rec, f.a.err, ""); err != nil {
+	if f.recording != "" {
+		err = f.keep(rec)
+	} else {
+		err = f.finish(rec, f.a.err, "")
+	}
+	if err != nil {
 		return &exitError{engineFailed, err}
 	}
 	if code != 0 {
 		return &exitError{code: code}
 	}
 	return nil
+}
+
+// keep writes a recording for brig learn: whoever reads the file sees a whole one.
+func (f *recordFlags) keep(rec *record.Recording) error {
+	b, err := json.Marshal(rec)
+	if err == nil {
+		err = os.WriteFile(f.recording+".new", b, 0o644)
+	}
+	if err == nil {
+		err = os.Rename(f.recording+".new", f.recording)
+	}
+	return err
+}
+
+// stopSignals are those that a user may send to a container to end it.
+func stopSignals() []os.Signal {
+	list := []os.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGPWR}
+	for s := unix.Signal(35); s <= 64; s++ { // SIGRTMIN+1 on, signal(7); systemd's begins at +3
+		list = append(list, s)
+	}
+	return list
 }
 
 func (f *recordFlags) find(cmd *cobra.Command) (*record.Running, error) {

@@ -501,19 +501,7 @@ func (c *Container) Labels() map[string]string {
 }
 
 // Command is what the container runs: the entrypoint and its arguments.
-func (c *Container) Command() []string {
-	entry, args := c.ImageConfig.Entrypoint, c.ImageConfig.Cmd
-	if e := c.Options.Entrypoint; e != nil {
-		entry, args = nil, nil
-		if *e != "" {
-			entry = []string{*e}
-		}
-	}
-	if len(c.Options.Args) > 0 {
-		args = c.Options.Args
-	}
-	return append(append([]string{}, entry...), args...)
-}
+func (c *Container) Command() []string { return spec.Command(&c.Options, &c.ImageConfig) }
 
 // Network is the mode of the container's network.
 func (c *Container) Network() spec.NetworkMode { return c.Options.NetworkMode() }

@@ -48,6 +48,10 @@ type Learner struct {
 	Args     bool
 	Parallel int    // trials at a time; 0: as many as there are processors
 	Under    string // what the learning runs are confined by, in a word
+	// Within records the learning runs from within the container, by this program
+	// as the container's first process: that needs no privileges, and sees system
+	// calls alone. Which capabilities there must be is found out by trials.
+	Within bool
 	// Progress, if not nil, is told in words what is going on.
 	Progress func(Event)
 
@@ -130,7 +134,9 @@ func (l *Learner) prepare() error {
 	if !l.independent() {
 		l.parallel = 1
 	}
-	go l.recorder() // takes a moment; the first container is made meanwhile
+	if !l.Within {
+		go l.recorder() // takes a moment; the first container is made meanwhile
+	}
 	return nil
 }
 
@@ -159,6 +165,9 @@ func (l *Learner) recorder() (*record.Recorder, error) {
 }
 
 func (l *Learner) close() {
+	if l.Within {
+		return
+	}
 	if r, err := l.recorder(); err == nil {
 		r.Close()
 	}
@@ -197,6 +206,19 @@ func (l *Learner) learn(ctx context.Context) (*policy.Policy, error) {
 			return nil, err
 		}
 		all = p
+	}
+	if l.Within && l.Prove && l.Until != UntilExit {
+		// The recorder was the first process, which has to handle its stop signal;
+		// now it is the program itself.
+		o, err := l.try(ctx, trial{under: l.Under, deadline: l.patience(), plain: true})
+		l.runs++
+		if err != nil {
+			return nil, err
+		}
+		l.tell(Event{Step: "learn", What: l.Under + ", not recorded", Err: o.err, N: 1, Of: 1, Took: o.took})
+		if o.err != nil {
+			return nil, l.unlearnable(o)
+		}
 	}
 	l.describe(all)
 	return all, nil

@@ -11,12 +11,19 @@ import (
 	"github.com/brig-run/brig/internal/record"
 )
 
+// session is how a trial is recorded.
+type session interface {
+	Ready() error // the container is ready
+	Stop() (*record.Recording, error)
+}
+
 // trial is one run of the container.
 type trial struct {
 	under    string        // what holds it, in a word, for the policy's list of runs
 	policy   *restriction  // nil: what the user's flags say
 	deadline time.Duration // to be ready, or to end
 	linger   bool          // stay for as long as the user wants to record
+	plain    bool          // not recorded from within
 }
 
 // outcome is what came of a trial.
@@ -54,10 +61,23 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 		t.policy.apply(&o)
 	}
 	out := &outcome{started: time.Now()}
-	var session *record.Session
-	o.Observe = func(cgroup string) (err error) {
-		session, err = l.observe(cgroup)
-		return err
+	var session session
+	var err error
+	switch {
+	case l.Within && t.policy == nil && !t.plain:
+		if session, err = l.within(&o); err != nil {
+			return nil, err
+		}
+	case l.Within:
+		session = newUnseen()
+	default:
+		o.Observe = func(cgroup string) error {
+			s, err := l.observe(cgroup)
+			if err == nil {
+				session = s
+			}
+			return err
+		}
 	}
 	run, err := l.Engine.Run(o, monitor.Stdout|monitor.Stderr, engine.ConsoleSize{})
 	if err != nil {
@@ -103,7 +123,7 @@ type watcher struct {
 	l       *Learner
 	t       trial
 	run     *engine.Run
-	session *record.Session
+	session session
 	out     *outcome
 	ended   chan int // gets the exit code, once
 	code    *int     // once known

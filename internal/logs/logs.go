@@ -104,33 +104,51 @@ func closeAll(files []*file) {
 }
 
 // open opens all files, the oldest first. The monitor may begin another file
-// meanwhile; then they are opened again.
+// meanwhile: it gives each the next number, the last first, and the present one the
+// first. Then they are opened again.
 func (r *reader) open() ([]*file, error) {
-	for {
+	for try := 0; ; try++ {
 		newest, err := openFile(r.path)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		var files []*file
+		files, gap, err := r.openFull()
 		if newest != nil {
-			files = []*file{newest}
+			files = append(files, newest)
 		}
-		for n := 1; ; n++ {
-			f, err := openFull(r.path + "." + strconv.Itoa(n))
-			if errors.Is(err, os.ErrNotExist) {
-				break
-			}
-			if err != nil {
-				closeAll(files)
-				return nil, err
-			}
-			files = append([]*file{f}, files...)
+		if err != nil {
+			closeAll(files)
+			return nil, err
 		}
-		if newest != nil && r.present(newest) || newest == nil && !exists(r.path) {
+		same := newest != nil && r.present(newest) || newest == nil && !exists(r.path)
+		// A number that stays without a file is of a monitor that was killed.
+		if same && (!gap || try >= 200) {
 			return files, nil
 		}
 		closeAll(files)
+		if gap {
+			time.Sleep(time.Millisecond)
+		}
 	}
+}
+
+// openFull opens the files that are full, the oldest first, and says whether there
+// is a number without a file among them.
+func (r *reader) openFull() (files []*file, gap bool, err error) {
+	missing := 0
+	for n := 1; missing < 2; n++ {
+		f, err := openFull(r.path + "." + strconv.Itoa(n))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			missing++
+			continue
+		case err != nil:
+			return files, false, err
+		}
+		gap, missing = gap || missing > 0, 0
+		files = append([]*file{f}, files...)
+	}
+	return files, gap, nil
 }
 
 func exists(path string) bool {

@@ -217,3 +217,31 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// While the monitor gives the files other numbers, one is missing for a moment.
+// Where it stays missing, what there is is read.
+func TestMissingNumber(t *testing.T) {
+	line := func(n int) []byte {
+		return fmt.Appendf(nil, "{\"log\":\"%d\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:0%dZ\"}\n", n, n)
+	}
+	for _, filled := range []bool{true, false} {
+		path := filepath.Join(t.TempDir(), "log")
+		for suffix, n := range map[string]int{"": 3, ".2": 1} {
+			if err := os.WriteFile(path+suffix, line(n), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := "1\n3\n"
+		if filled {
+			want = "1\n2\n3\n"
+			time.AfterFunc(10*time.Millisecond, func() {
+				os.WriteFile(path+".new", line(2), 0o600)
+				os.Rename(path+".new", path+".1")
+			})
+		}
+		var got string
+		if err := Read(path, Options{Tail: -1}, func(r *Record) { got += r.Log }); err != nil || got != want {
+			t.Errorf("filled %v: read %q, %v; want %q", filled, got, err, want)
+		}
+	}
+}

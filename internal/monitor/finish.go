@@ -52,17 +52,27 @@ func (m *container) tellEnd(code int, ran time.Duration) {
 	}
 }
 
-// drain waits until the output is read to its end. A process outside that was
-// given the container's streams can hold them open; it is not waited for.
+// drain waits until the output is read to its end, and is in the log. A process
+// outside that was given the container's streams can hold them open; it is not
+// waited for. A log may be slow: a file that is full is compressed before another
+// one is.
 func (m *container) drain() {
+	const patience, most = 2 * time.Second, 30 * time.Second
 	done := make(chan struct{})
 	go func() {
 		m.outputs.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-	case <-time.After(2 * time.Second):
+	for begun := time.Now(); time.Since(begun) < most; {
+		before := m.chunks.Load()
+		select {
+		case <-done:
+			return
+		case <-time.After(patience):
+		}
+		if m.logging.Load() == 0 && m.chunks.Load() == before {
+			return
+		}
 	}
 }
 

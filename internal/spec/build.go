@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -225,30 +226,35 @@ func (b *builder) userSpec(user string) string {
 	return user
 }
 
-// args joins entrypoint and command. A user's entrypoint drops the image's
-// command as well, because it was written for the image's entrypoint.
-func (b *builder) args() ([]string, error) {
-	entry, cmd := b.img.Entrypoint, b.img.Cmd
-	if b.o.Entrypoint != nil {
+// Command is what a container runs: entrypoint and command. A user's entrypoint drops
+// the image's command as well, because it was written for the image's entrypoint.
+func Command(o *Options, img *ImageConfig) []string {
+	entry, cmd := img.Entrypoint, img.Cmd
+	if o.Entrypoint != nil {
 		entry, cmd = nil, nil
-		if *b.o.Entrypoint != "" {
-			entry = []string{*b.o.Entrypoint}
+		if *o.Entrypoint != "" {
+			entry = []string{*o.Entrypoint}
 		}
 	}
-	if len(b.o.Args) > 0 {
-		cmd = b.o.Args
+	if len(o.Args) > 0 {
+		cmd = o.Args
 	}
 	if len(entry) == 1 && entry[0] == "" {
 		entry = nil
 	}
-	if len(entry)+len(cmd) == 0 {
+	return slices.Concat(entry, cmd)
+}
+
+func (b *builder) args() ([]string, error) {
+	command := Command(b.o, b.img)
+	if len(command) == 0 {
 		return nil, ErrNoCommand
 	}
 	var args []string
 	if b.hasInit() {
 		args = append(args, InitTarget, "--")
 	}
-	args = append(append(args, entry...), cmd...)
+	args = append(args, command...)
 	return args, noNUL("argument", args)
 }
 

@@ -209,13 +209,40 @@ func TestRootless(t *testing.T) {
 			want string
 		}{
 			{[]string{"run", "--rm", "--network", "none", "--explain", "box", "true"}, "root"},
-			{[]string{"learn", "box", "true"}, "'brig record COMMAND' needs no privileges"},
 			{[]string{"run", "--rm", "--network", "none", "-m", "64m", "box", "true"}, "linux.resources.memory"},
 		} {
 			res := o.run(tt.args...)
 			if res.Code != 125 || !strings.Contains(res.Stderr, tt.want) || strings.Count(res.Stderr, "\n") != 1 {
 				t.Errorf("%v: exit code %d: %s", tt.args, res.Code, res.Stderr)
 			}
+		}
+	})
+	t.Run("a policy is learned and proved", func(t *testing.T) {
+		file := filepath.Join(o.home, "server.json")
+		server := []string{"box", "sh", "-c", "chown 1 /tmp && trap 'exit 0' TERM && while :; do echo alive | nc -l -p 8000; done"}
+		learn := append([]string{"learn", "--network", "none", "--probe", "echo | busybox nc 127.0.0.1 8000 | grep alive", "-o", file}, server...)
+		if res := o.run(learn...); res.Code != 0 {
+			t.Fatalf("learn: %+v", res)
+		}
+		shown := o.must(t, "policy", "show", file)
+		for _, want := range []string{"1 capabilities granted", "CHOWN", "verified", "recorded without privileges", " listen "} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("no %q in\n%s", want, shown)
+			}
+		}
+		o.must(t, append([]string{"run", "-d", "--name", "learned", "--network", "none", "--policy", file}, server...)...)
+		status, err := os.ReadFile("/proc/" + o.must(t, "inspect", "-f", "{{.State.Pid}}", "learned") + "/status")
+		if err != nil || !strings.Contains(string(status), "CapBnd:\t0000000000000001\n") || !strings.Contains(string(status), "Seccomp_filters:\t1\n") {
+			t.Errorf("under the policy, %v:\n%s", err, status)
+		}
+		o.must(t, "rm", "-f", "learned")
+		// What works under no policy is nothing to learn from.
+		res := o.run("learn", "--network", "none", "-o", filepath.Join(o.home, "none.json"), "box", "sh", "-c", "exit 3")
+		if res.Code == 0 || !strings.Contains(res.Stderr, "the container ended with exit code 3") {
+			t.Errorf("%+v", res)
+		}
+		if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "brig-learn-*")); len(left) > 0 {
+			t.Errorf("left: %v", left)
 		}
 	})
 	t.Run("a signal to the command reaches the container", func(t *testing.T) {

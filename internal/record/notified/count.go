@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,10 +56,13 @@ type call struct {
 	wide    uint8 // those of 64 bits
 }
 
-// counter counts calls. It is used by one goroutine at a time.
+// counter counts calls.
 type counter struct {
-	start   time.Time
-	started bool // the execve of the program is over
+	start time.Time
+
+	mu      sync.Mutex
+	n       uint64 // calls
+	started bool   // the execve of the program is over
 	calls   map[key]*call
 	unknown uint64 // calls of an ABI without a table
 }
@@ -69,14 +73,22 @@ func newCounter() *counter {
 
 // handle counts a call and lets it go on.
 func (c *counter) handle(r *notify.Request) error {
+	c.count(r)
+	return r.Continue()
+}
+
+func (c *counter) count(r *notify.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !c.started {
 		c.started = true // the start's own execve, which no filter of the command's would see
-		return r.Continue()
+		return
 	}
+	c.n++
 	k, ok := keyOf(r)
 	if !ok {
 		c.unknown++
-		return r.Continue()
+		return
 	}
 	one := c.calls[k]
 	if one == nil {
@@ -88,7 +100,13 @@ func (c *counter) handle(r *notify.Request) error {
 	if one.watched != 0 {
 		one.keep(r.Args)
 	}
-	return r.Continue()
+}
+
+// total is how many calls there were.
+func (c *counter) total() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
 }
 
 func keyOf(r *notify.Request) (key, bool) {
@@ -168,6 +186,8 @@ func (c *call) keep(args [6]uint64) {
 
 // recording is what was counted, in the form of package record.
 func (c *counter) recording() *record.Recording {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	rec := &record.Recording{Version: 1, Machine: runtime.GOARCH, Started: c.start, Ended: time.Now(), Complete: true}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -187,7 +207,12 @@ func (c *counter) recording() *record.Recording {
 	}
 	for _, one := range c.calls {
 		rec.IOUring = rec.IOUring || one.Name == "io_uring_setup"
-		rec.Syscalls = append(rec.Syscalls, one.Syscall)
+		call := one.Syscall
+		call.Args = slices.Clone(call.Args) // what is counted meanwhile changes them
+		for i := range call.Args {
+			call.Args[i].Values = slices.Clone(call.Args[i].Values)
+		}
+		rec.Syscalls = append(rec.Syscalls, call)
 	}
 	slices.SortFunc(rec.Syscalls, func(a, b record.Syscall) int {
 		return cmp.Or(cmp.Compare(a.ABI, b.ABI), cmp.Compare(a.Nr, b.Nr))

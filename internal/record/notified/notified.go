@@ -36,6 +36,9 @@ type Command struct {
 	Env  []string
 	// Signals are sent to the command.
 	Signals <-chan os.Signal
+	// Keep, if not nil, is given what there is a few times a second, if that is
+	// more than before: this process may be killed.
+	Keep func(*record.Recording)
 }
 
 // StartError says that the command could not be executed.
@@ -190,11 +193,17 @@ func (c *Command) run(p *inside.Program, program string) (*record.Recording, int
 	defer listener.Close()
 	listener.SyncWakeUp() // quicker where the kernel has it
 	done := make(chan struct{})
-	defer close(done)
 	go c.forward(s.pid, done)
 
 	count := newCounter()
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		c.keep(count, done)
+	}()
 	err = notify.ServeHere(listener, count.handle)
+	close(done)
+	<-kept
 	ws := <-status
 	if _, errno, failed := p.Failure(); failed {
 		return nil, 0, &StartError{program, errno}
@@ -246,6 +255,24 @@ func listenerOf(p *inside.Program, pid int) (*notify.Listener, error) {
 		return nil, fmt.Errorf("descriptor %d is no listener", fd)
 	}
 	return notify.New(os.NewFile(uintptr(fd), "seccomp listener"))
+}
+
+// keep hands out what was counted from time to time, until done is closed.
+func (c *Command) keep(count *counter, done <-chan struct{}) {
+	if c.Keep == nil {
+		return
+	}
+	for tick, before := time.Tick(200*time.Millisecond), uint64(0); ; {
+		select {
+		case <-tick:
+			if n := count.total(); n > before {
+				before = n
+				c.Keep(count.recording())
+			}
+		case <-done:
+			return
+		}
+	}
 }
 
 // forward sends signals to the command.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,8 +58,26 @@ func recorder() int {
 	return 0
 }
 
+// output is what a command wrote so far.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
 // start starts a recorder; the function that it returns waits for its answer.
-func start(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, func() answer) {
+func start(t *testing.T, args ...string) (*exec.Cmd, *output, func() answer) {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -71,7 +90,7 @@ func start(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, func() answe
 	cmd := exec.Command(exe, args...)
 	cmd.Env = append(os.Environ(), recorderMode+"=1")
 	cmd.ExtraFiles = []*os.File{w}
-	out := &bytes.Buffer{}
+	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
