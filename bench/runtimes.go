@@ -32,9 +32,15 @@ type work struct {
 	steps func(r *ociRuntime, id string) [][]string
 }
 
-// runtimes compares OCI runtimes at what engines have them do.
+// runtimes compares OCI runtimes at what engines have them do. Their state is in
+// memory, where engines have it.
 func runtimes(o options) error {
-	list, err := prepareRuntimes(o)
+	state, err := os.MkdirTemp("/dev/shm", "brig-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(state)
+	list, err := prepareRuntimes(o, state)
 	if err != nil {
 		return err
 	}
@@ -92,7 +98,7 @@ func standing(r *ociRuntime) string {
 }
 
 // prepareRuntimes makes the bundles, and finds the peers that are there.
-func prepareRuntimes(o options) (list []*ociRuntime, err error) {
+func prepareRuntimes(o options, state string) (list []*ociRuntime, err error) {
 	image, err := harness.Busybox(imageName)
 	if err != nil {
 		return nil, err
@@ -116,7 +122,7 @@ func prepareRuntimes(o options) (list []*ociRuntime, err error) {
 				continue
 			}
 		}
-		r.bundle, r.state = filepath.Join(o.dir, r.name+"-bundle"), filepath.Join(o.dir, r.name+"-runtime-state")
+		r.bundle, r.state = filepath.Join(o.dir, r.name+"-bundle"), filepath.Join(state, r.name)
 		for suffix, args := range map[string][]string{"": {"true"}, "-sleep": {"sleep", "600"}} {
 			if err := writeBundle(r.bundle+suffix, image); err != nil {
 				return nil, err
