@@ -67,6 +67,7 @@ func (c *creation) destroyAfter(o RunOptions) error {
 			if now.PID != c.PID || now.PIDStart != c.PIDStart {
 				return nil
 			}
+			now.spec = c.spec
 			return now.destroy()
 		}
 	}
