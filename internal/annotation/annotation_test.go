@@ -2,6 +2,7 @@ package annotation
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,34 @@ func calls(t *testing.T, file string) (names []string, runs int) {
 		}
 	}
 	return names, len(p.Runs)
+}
+
+// A directory holds so many policies; what else is in it stays.
+func TestPoliciesAreBounded(t *testing.T) {
+	root := t.TempDir()
+	file := func(i int) string { return filepath.Join(root, fmt.Sprintf("%05d%s", i, suffix)) }
+	for i := range maxPolicies + 10 {
+		when := time.Unix(int64(1e9+i), 0)
+		if err := errors.Join(os.WriteFile(file(i), nil, 0o600), os.Chtimes(file(i), when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := filepath.Join(root, "notes")
+	if err := errors.Join(os.WriteFile(other, nil, 0o600), os.Chtimes(other, time.Unix(1, 0), time.Unix(1, 0)), os.Mkdir(filepath.Join(root, "d"+suffix), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := newKeeper(t, root, "new", "true", "").writePolicy(recorded("read"), true); err != nil {
+		t.Fatal(err)
+	}
+	policies, _ := filepath.Glob(filepath.Join(root, "*"+suffix))
+	if len(policies) != maxPolicies+1 { // and the directory
+		t.Errorf("%d policies", len(policies))
+	}
+	for name, want := range map[string]bool{file(10): false, file(11): true, file(maxPolicies + 9): true, other: true, filepath.Join(root, "new"+suffix): true} {
+		if _, err := os.Stat(name); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // Containers that name one file do not overwrite each other, and one that is

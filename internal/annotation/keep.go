@@ -60,6 +60,9 @@ func (k *keeper) runID(rec *record.Recording) string {
 func (k *keeper) writePolicy(rec *record.Recording, ended bool) error {
 	if k.name == "" {
 		k.choose()
+		if k.before == nil {
+			k.makeRoom()
+		}
 	}
 	p, err := k.policyOf(rec, ended)
 	if err == nil && k.before != nil {
@@ -138,6 +141,29 @@ func (k *keeper) read(name string) (*policy.Policy, error) {
 	}
 	defer unix.Close(fd)
 	return policy.Load(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// maxPolicies bounds the policies in a directory: where containers come and go, each
+// leaves one, which brig collect has long joined with those of its image.
+const maxPolicies = 4096
+
+// makeRoom removes the oldest policies, so that there is room for one more.
+func (k *keeper) makeRoom() {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/self/fd/%d", k.dir.Fd()))
+	if err != nil || len(entries) < maxPolicies {
+		return
+	}
+	var old []os.FileInfo
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && fi.Mode().IsRegular() && strings.HasSuffix(fi.Name(), suffix) {
+			old = append(old, fi)
+		}
+	}
+	slices.SortFunc(old, func(a, b os.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	for len(old) >= maxPolicies {
+		unix.Unlinkat(int(k.dir.Fd()), old[0].Name(), 0)
+		old = old[1:]
+	}
 }
 
 // replace writes the policy's file. A reader sees the old or the new one.
