@@ -25,7 +25,7 @@ func (c *Container) logTarget() (monitor.Log, error) {
 	if err != nil {
 		return monitor.Log{}, err
 	}
-	l := monitor.Log{Path: c.LogPath(), MaxSize: files.MaxSize, MaxFiles: files.MaxFiles, Compress: files.Compress}
+	l := monitor.Log{Path: c.LogPath(), MaxSize: files.MaxSize, MaxFiles: files.MaxFiles, Compress: files.Compress, Buffer: files.Buffer}
 	extra, err := c.logAttributes()
 	if err != nil {
 		return l, err

@@ -61,6 +61,7 @@ func (m *container) drain() {
 	done := make(chan struct{})
 	go func() {
 		m.outputs.Wait()
+		m.log.close()
 		close(done)
 	}()
 	for begun := time.Now(); time.Since(begun) < most; {
@@ -70,7 +71,7 @@ func (m *container) drain() {
 			return
 		case <-time.After(patience):
 		}
-		if m.logging.Load() == 0 && m.chunks.Load() == before {
+		if (m.log == nil || m.log.busy.Load() == 0) && m.chunks.Load() == before {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/brig-run/brig/internal/jsonline"
@@ -21,6 +22,9 @@ type logFile struct {
 	// compress begins to compress a file; the channel tells of the end.
 	compress func(path string) <-chan int
 
+	busy  atomic.Int32 // goroutines that are writing at this moment
+	queue *queue       // of lines, where the container does not wait
+
 	mu          sync.Mutex
 	f           *os.File
 	size        int64
@@ -37,7 +41,38 @@ func newLog(l Log) *logFile {
 	if l.Journal != "" {
 		f.journal = &journal{fields: l.Journal, fd: -1}
 	}
+	if l.Buffer > 0 {
+		f.queue = newQueue(l.Buffer)
+		go f.writeQueued()
+	}
 	return f
+}
+
+// close waits until all is written.
+func (l *logFile) close() {
+	if l != nil && l.queue != nil {
+		l.queue.close()
+		<-l.queue.done
+	}
+}
+
+// writeQueued writes what waits, until the queue is closed and empty.
+func (l *logFile) writeQueued() {
+	defer close(l.queue.done)
+	for {
+		lines := l.queue.take()
+		if len(lines) == 0 {
+			return
+		}
+		l.busy.Add(1)
+		l.mu.Lock()
+		for _, s := range lines {
+			s.record()
+		}
+		l.flush()
+		l.mu.Unlock()
+		l.busy.Add(-1)
+	}
 }
 
 // stream is one output stream's share of a log: the begun line.
@@ -51,31 +86,52 @@ func (s *stream) write(p []byte) {
 	if s.log == nil {
 		return
 	}
+	if s.log.queue != nil {
+		s.split(p, s.enqueue)
+		return
+	}
+	s.log.busy.Add(1)
+	defer s.log.busy.Add(-1)
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
+	s.split(p, s.record)
+	s.log.flush()
+}
+
+// split calls full with each line that is full.
+func (s *stream) split(p []byte, full func()) {
 	for len(p) > 0 {
-		n, full := len(p), false
+		n, end := len(p), false
 		for i, c := range p {
 			if c == '\n' {
-				n, full = i+1, true
+				n, end = i+1, true
 				break
 			}
 		}
 		if room := maxLine - len(s.line); n > room {
-			n, full = room, true
+			n, end = room, true
 		}
 		s.line = append(s.line, p[:n]...)
 		p = p[n:]
-		if full {
-			s.record()
+		if end {
+			full()
 		}
 	}
-	s.log.flush()
+}
+
+// enqueue lets the line wait to be written.
+func (s *stream) enqueue() {
+	s.log.queue.put(&stream{log: s.log, name: s.name, line: append([]byte(nil), s.line...)})
+	s.line = s.line[:0]
 }
 
 // end writes what is left of a line without a newline.
 func (s *stream) end() {
 	if s.log == nil || len(s.line) == 0 {
+		return
+	}
+	if s.log.queue != nil {
+		s.enqueue()
 		return
 	}
 	s.log.mu.Lock()

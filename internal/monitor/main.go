@@ -35,7 +35,6 @@ type container struct {
 	inputs  sync.Mutex
 	outputs sync.WaitGroup
 	chunks  atomic.Int64 // of output that were read
-	logging atomic.Int32 // streams that write to the log at this moment
 
 	mu      sync.Mutex // guards what follows, and clone against wait
 	pid     int
@@ -302,9 +301,7 @@ func (m *container) copyOut(f *os.File, kind byte) {
 		n, err := f.Read(buf[1:])
 		if n > 0 {
 			m.chunks.Add(1)
-			m.logging.Add(1)
 			s.write(buf[1 : 1+n])
-			m.logging.Add(-1)
 			for _, c := range m.attached(want) {
 				if c.send(buf[:1+n]) != nil {
 					m.detach(c)

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -19,7 +20,7 @@ func TestStartSurvivesItsMessage(t *testing.T) {
 		Dir: "/d", Trash: "/t", Lock: "/l", BootID: "b", CloneFlag: 1 << 33, Size: 7,
 		Regs: []uint8{5, 6}, HasPIDNS: true, HasCgroup: true, Cgroups: []string{"/c1", "/c2"}, TTY: true, OpenStdin: true,
 		StdinOnce: true, Attach: Stdout | Stderr, OwnPIDNS: true, Leash: true,
-		Log:    Log{Path: "/log", MaxSize: 10, MaxFiles: 3, Compress: true, Attributes: `"a":"b"`, Journal: "A=b\n"},
+		Log:    Log{Path: "/log", MaxSize: 10, MaxFiles: 3, Compress: true, Buffer: 7, Attributes: `"a":"b"`, Journal: "A=b\n"},
 		Events: "/e", Health: true, Restarts: 3, Delay: 1 << 40, Self: "/brig", Root: "/root",
 		Changeable: Changeable{NameLink: "/n", Attributes: `"name":"n"`, Remove: true, Restart: RestartOnFailure, MaxRetries: 4},
 	}
@@ -258,4 +259,56 @@ func TestFreeNameLeavesAnothers(t *testing.T) {
 	if _, err := os.Lstat(name); err == nil {
 		t.Errorf("the name is still there")
 	}
+}
+
+// What a log cannot take at once waits, up to its bound; what is too much is left
+// out, whole lines at a time.
+func TestQueue(t *testing.T) {
+	q := newQueue(10)
+	for _, line := range []string{"first and long\n", "four\n", "x\n"} {
+		q.put(&stream{line: []byte(line)}) // the first finds nothing that waits
+	}
+	var got string
+	for _, s := range q.take() {
+		got += string(s.line)
+	}
+	for _, line := range []string{"123456\n", "four\n", "x\n"} {
+		q.put(&stream{line: []byte(line)})
+	}
+	q.close()
+	for _, s := range q.take() {
+		got += string(s.line)
+	}
+	if want := "first and long\n123456\nx\n"; got != want || q.take() != nil {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestLogWithBuffer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := newLog(Log{Path: path, Buffer: 1 << 20, MaxSize: 2000, MaxFiles: 100})
+	out, errs := &stream{log: l, name: "stdout"}, &stream{log: l, name: "stderr"}
+	for i := range 100 {
+		out.write(fmt.Appendf(nil, "line %d\nbeg", i))
+		errs.write([]byte("e\n"))
+		out.write([]byte("un\n"))
+	}
+	out.write([]byte("rest"))
+	out.end()
+	errs.end()
+	l.close()
+	var lines int
+	files, _ := filepath.Glob(path + "*")
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += strings.Count(string(b), "\n")
+	}
+	if last, err := os.ReadFile(path); lines != 301 || err != nil || !strings.Contains(string(last), `"log":"rest"`) {
+		t.Errorf("%d lines in %d files, the last %s, %v", lines, len(files), last, err)
+	}
+	var none *logFile
+	none.close()
 }

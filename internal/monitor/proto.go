@@ -102,6 +102,7 @@ type Log struct {
 	MaxSize    int64  // bytes after which another file is begun; 0 for any size
 	MaxFiles   int    // how many files are kept, the present one included; 0 is 1
 	Compress   bool   // files that are not written any more
+	Buffer     int64  // bytes that may wait to be written; 0: the container waits
 	Attributes string // members of each record's attrs, or empty
 	Journal    string // fields of each message to journald, or empty
 }
@@ -191,7 +192,7 @@ func (s *Start) encode() []byte {
 	for _, v := range []bool{s.HasPIDNS, s.HasCgroup, s.TTY, s.OpenStdin, s.StdinOnce, s.OwnPIDNS, s.Leash, s.Forks, s.Log.Compress, s.Health} {
 		e.flag(v)
 	}
-	for _, v := range []uint64{s.CloneFlag, uint64(s.Size), uint64(s.Attach), uint64(s.Log.MaxSize), uint64(s.Log.MaxFiles), uint64(s.Restarts), uint64(s.Delay)} {
+	for _, v := range []uint64{s.CloneFlag, uint64(s.Size), uint64(s.Attach), uint64(s.Log.MaxSize), uint64(s.Log.MaxFiles), uint64(s.Log.Buffer), uint64(s.Restarts), uint64(s.Delay)} {
 		e.num(v)
 	}
 	e.strs(s.Cgroups)
@@ -212,7 +213,7 @@ func decodeStart(b []byte) (*Start, error) {
 		*p = d.flag()
 	}
 	s.CloneFlag, s.Size, s.Attach = d.num(), int(d.num()), Streams(d.num())
-	s.Log.MaxSize, s.Log.MaxFiles, s.Restarts, s.Delay = int64(d.num()), int(d.num()), int(d.num()), int64(d.num())
+	s.Log.MaxSize, s.Log.MaxFiles, s.Log.Buffer, s.Restarts, s.Delay = int64(d.num()), int(d.num()), int64(d.num()), int(d.num()), int64(d.num())
 	s.Cgroups, s.Volumes, s.Anonymous = d.strs(), d.strs(), d.strs()
 	s.Changeable.decode(d)
 	return s, d.err

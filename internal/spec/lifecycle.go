@@ -217,7 +217,13 @@ type LogFiles struct {
 	MaxSize  int64 // bytes; 0 is unlimited
 	MaxFiles int
 	Compress bool
+	// Buffer is how many bytes of output may wait to be written, beyond which
+	// lines are left out; with 0 the container waits.
+	Buffer int64
 }
+
+// defaultBuffer is Docker's max-buffer-size.
+const defaultBuffer = 1 << 20
 
 // Files tells how the files of the log are kept. For journald they are Brig's
 // own copy, as journald's cannot be read without its library.
@@ -253,6 +259,23 @@ func (c LogConfig) Files() (LogFiles, error) {
 		}
 	}
 	f.Compress = f.Compress && f.MaxFiles > 1 && f.MaxSize > 0
+	switch c.Options["mode"] {
+	case "", "blocking":
+		if _, ok := c.Options["max-buffer-size"]; ok {
+			return f, bad("max-buffer-size", "needs mode=non-blocking")
+		}
+	case "non-blocking":
+		f.Buffer = defaultBuffer
+		if v, ok := c.Options["max-buffer-size"]; ok {
+			n, err := units.RAMInBytes(v)
+			if err != nil || n <= 0 {
+				return f, bad("max-buffer-size", "not a size; write as in 4m")
+			}
+			f.Buffer = n
+		}
+	default:
+		return f, bad("mode", "use blocking or non-blocking")
+	}
 	return f, nil
 }
 
@@ -261,7 +284,7 @@ func (c LogConfig) check() error {
 	if _, err := ParseLogDriver(string(c.Name())); err != nil {
 		return err
 	}
-	known := []string{"tag", "labels", "labels-regex", "env", "env-regex", "mode"}
+	known := []string{"tag", "labels", "labels-regex", "env", "env-regex", "mode", "max-buffer-size"}
 	switch c.Name() {
 	case LogNone:
 		known = nil
@@ -270,10 +293,6 @@ func (c LogConfig) check() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Options)) {
 		switch {
-		case name == "max-buffer-size" || name == "mode" && c.Options[name] == "non-blocking":
-			return badValue("--log-opt", name+"="+c.Options[name], "not supported: output goes to a file, which does not keep the container waiting; leave it out")
-		case name == "mode" && c.Options[name] != "blocking":
-			return badValue("--log-opt", name+"="+c.Options[name], "use blocking")
 		case len(known) == 0:
 			return badValue("--log-opt", name+"="+c.Options[name], "the driver %s has no options", c.Name())
 		case !slices.Contains(known, name):
