@@ -100,6 +100,9 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 	w := &watcher{l: l, t: t, run: run, session: session, out: out, ended: make(chan int, 1)}
 	w.watch(ctx)
 	out.recording, err = session.Stop()
+	if errors.Is(err, errNothing) && out.err != nil { // which says why
+		out.recording, err = newUnseen().Stop()
+	}
 	return out, err
 }
 

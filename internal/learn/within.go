@@ -24,6 +24,8 @@ const (
 	withinFile    = "recording.json"
 )
 
+var errNothing = errors.New("the container ended before anything of it was recorded")
+
 // within is a recording by the container's first process.
 type within struct{ dir string }
 
@@ -64,7 +66,7 @@ func (w *within) Stop() (*record.Recording, error) {
 	defer os.RemoveAll(w.dir)
 	b, err := os.ReadFile(filepath.Join(w.dir, "out", withinFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errors.New("the container was killed before anything of it was recorded")
+		return nil, errNothing
 	}
 	rec := &record.Recording{}
 	if err == nil {

@@ -219,8 +219,8 @@ func TestRootless(t *testing.T) {
 	})
 	t.Run("a policy is learned and proved", func(t *testing.T) {
 		file := filepath.Join(o.home, "server.json")
-		server := []string{"box", "sh", "-c", "chown 1 /tmp && trap 'exit 0' TERM && while :; do echo alive | nc -l -p 8000; done"}
-		learn := append([]string{"learn", "--network", "none", "--probe", "echo | busybox nc 127.0.0.1 8000 | grep alive", "-o", file}, server...)
+		server := []string{"box", "sh", "-c", "chown 1 /tmp && exec httpd -f -p 8000 -h /etc"}
+		learn := append([]string{"learn", "--network", "none", "--probe", "busybox wget -qO- http://127.0.0.1:8000/os-release | grep NAME", "-o", file}, server...)
 		if res := o.run(learn...); res.Code != 0 {
 			t.Fatalf("learn: %+v", res)
 		}
