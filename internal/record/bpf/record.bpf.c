@@ -726,6 +726,8 @@ static void enlist(struct task_struct *task, __u32 recording, __u32 session, boo
 
 	state.skip_exit = 1;
 	t = bpf_task_storage_get(&tasks, task, &state, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) // another recorder made the task's first storage at this moment (EAGAIN)
+		t = bpf_task_storage_get(&tasks, task, &state, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t)
 		lose(recording, LOST_TASKS);
 	else if (t->session != session)
