@@ -31,7 +31,6 @@ type learnFlags struct {
 
 	probe, until, shrink, output    string
 	noProve, args, unconfined       bool
-	within                          bool // see learn.Learner
 	runs, parallel, exitCode        int
 	timeout, probeTimeout, duration time.Duration
 }
@@ -101,8 +100,7 @@ func (l *learnFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	l.within = needsRoot("") != nil
-	learner.Within = l.within
+	learner.Within = !isRoot()
 	if l.output == "" {
 		l.output = policyName(args[0])
 		if _, err := os.Stat(l.output); err == nil {
@@ -253,7 +251,7 @@ func (l *learnFlags) failed(err error) error {
 	if !errors.As(err, &u) {
 		return err
 	}
-	if l.within {
+	if !isRoot() {
 		return fmt.Errorf("%w; what it was denied is not seen without root: learn with sudo, or with --unconfined", err)
 	}
 	denied := false

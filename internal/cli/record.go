@@ -115,11 +115,14 @@ func (f *recordFlags) check(cmd *cobra.Command, args []string) error {
 
 // needsRoot refuses a command that records in the kernel to whom may not.
 func needsRoot(command string) error {
-	if os.Geteuid() == 0 && !userns.Inside() {
+	if isRoot() {
 		return nil
 	}
 	return fmt.Errorf("%s records in the kernel, which takes root of this machine: use sudo; 'brig record COMMAND' needs no privileges, and records system calls alone, also in a container: see brig record --help", command)
 }
+
+// isRoot says whether this is root of the machine, not of a user namespace.
+func isRoot() bool { return os.Geteuid() == 0 && !userns.Inside() }
 
 func (f *recordFlags) run(cmd *cobra.Command) error {
 	if err := needsRoot(cmd.CommandPath() + " --container, --pid or --cgroup"); err != nil {
@@ -140,16 +143,15 @@ func (f *recordFlags) run(cmd *cobra.Command) error {
 // command records a command without privileges.
 func (f *recordFlags) command(args []string) error {
 	signals := make(chan os.Signal, 8)
+	c := notified.Command{Args: args, Env: os.Environ(), Signals: signals}
+	end := func(rec *record.Recording) error { return f.finish(rec, f.a.err, "") }
 	if f.recording != "" { // the first process of a container, whose stop signal may be any
 		signal.Notify(signals, stopSignals()...)
+		c.Keep, end = func(rec *record.Recording) { f.keep(rec) }, f.keep
 	} else {
 		// Ctrl-C and the like reach the command by the terminal.
 		signal.Ignore(os.Interrupt, unix.SIGQUIT)
 		signal.Notify(signals, unix.SIGTERM, unix.SIGHUP)
-	}
-	c := notified.Command{Args: args, Env: os.Environ(), Signals: signals}
-	if f.recording != "" {
-		c.Keep = func(rec *record.Recording) { f.keep(rec) }
 	}
 	rec, code, err := c.Run()
 	var start *notified.StartError
@@ -161,12 +163,7 @@ func (f *recordFlags) command(args []string) error {
 	case err != nil:
 		return &exitError{engineFailed, err}
 	}
-	if f.recording != "" {
-		err = f.keep(rec)
-	} else {
-		err = f.finish(rec, f.a.err, "")
-	}
-	if err != nil {
+	if err := end(rec); err != nil {
 		return &exitError{engineFailed, err}
 	}
 	if code != 0 {
@@ -177,14 +174,7 @@ func (f *recordFlags) command(args []string) error {
 
 // keep writes a recording for brig learn: whoever reads the file sees a whole one.
 func (f *recordFlags) keep(rec *record.Recording) error {
-	b, err := json.Marshal(rec)
-	if err == nil {
-		err = os.WriteFile(f.recording+".new", b, 0o644)
-	}
-	if err == nil {
-		err = os.Rename(f.recording+".new", f.recording)
-	}
-	return err
+	return f.a.writeResult(f.recording, false, func(w io.Writer) error { return json.NewEncoder(w).Encode(rec) })
 }
 
 // stopSignals are those that a user may send to a container to end it.

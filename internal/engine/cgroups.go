@@ -6,6 +6,7 @@ import (
 	"github.com/brig-run/brig/internal/cgroup"
 	"github.com/brig-run/brig/internal/monitor"
 	"github.com/brig-run/brig/internal/network/undo"
+	"github.com/brig-run/brig/internal/userns"
 )
 
 // delegatedFile has the path of the cgroup that an ordinary user's container was
@@ -17,8 +18,10 @@ func (c *Container) cgroupPath() string {
 	if p := c.Options.CgroupParent; p != "" {
 		return p + "/" + c.ID
 	}
-	if b, err := os.ReadFile(c.file(delegatedFile)); err == nil {
-		return string(b)
+	if userns.Inside() {
+		if b, err := os.ReadFile(c.file(delegatedFile)); err == nil {
+			return string(b)
+		}
 	}
 	return "/brig/" + c.ID
 }

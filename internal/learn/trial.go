@@ -69,7 +69,7 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 			return nil, err
 		}
 	case l.Within:
-		session = newUnseen()
+		session = unseen{out.started}
 	default:
 		o.Observe = func(cgroup string) error {
 			s, err := l.observe(cgroup)
@@ -101,7 +101,7 @@ func (l *Learner) try(ctx context.Context, t trial) (*outcome, error) {
 	w.watch(ctx)
 	out.recording, err = session.Stop()
 	if errors.Is(err, errNothing) && out.err != nil { // which says why
-		out.recording, err = newUnseen().Stop()
+		out.recording, err = record.New(out.started), nil
 	}
 	return out, err
 }

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/record"
@@ -81,15 +78,6 @@ func (w *within) Stop() (*record.Recording, error) {
 // unseen is a run that nobody records.
 type unseen struct{ started time.Time }
 
-func newUnseen() *unseen { return &unseen{time.Now()} }
+func (u unseen) Ready() error { return nil }
 
-func (u *unseen) Ready() error { return nil }
-
-func (u *unseen) Stop() (*record.Recording, error) {
-	rec := &record.Recording{Version: 1, Machine: runtime.GOARCH, Started: u.started, Ended: time.Now(), Complete: true}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		rec.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	return rec, nil
-}
+func (u unseen) Stop() (*record.Recording, error) { return record.New(u.started), nil }

@@ -112,7 +112,7 @@ func (r *reader) open() ([]*file, error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		files, gap, err := r.openFull()
+		files, gap, err := r.openNumbered()
 		if newest != nil {
 			files = append(files, newest)
 		}
@@ -132,9 +132,9 @@ func (r *reader) open() ([]*file, error) {
 	}
 }
 
-// openFull opens the files that are full, the oldest first, and says whether there
+// openNumbered opens the files that are full, the oldest first, and says whether there
 // is a number without a file among them.
-func (r *reader) openFull() (files []*file, gap bool, err error) {
+func (r *reader) openNumbered() (files []*file, gap bool, err error) {
 	missing := 0
 	for n := 1; missing < 2; n++ {
 		f, err := openFull(r.path + "." + strconv.Itoa(n))

@@ -61,6 +61,15 @@ func (c *config) decode(brief bool) (*specs.Spec, error) {
 	return spec, nil
 }
 
+// decodeRules adds the rules to what decode gave without them.
+func (c *config) decodeRules(spec *specs.Spec) error {
+	spec.Linux.Seccomp = &specs.LinuxSeccomp{}
+	if err := json.Unmarshal(c.profile, spec.Linux.Seccomp); err != nil {
+		return fmt.Errorf("%s: linux.seccomp: %w", c.name, err)
+	}
+	return nil
+}
+
 // decodeSpec reads a configuration. Of the parts for other platforms it keeps no
 // more than that they are there: the JSON library would take a quarter of a
 // millisecond to learn what they have.

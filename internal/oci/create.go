@@ -114,7 +114,7 @@ func (rt *Runtime) begin(o CreateOptions, detach bool) (*creation, error) {
 		return nil, err
 	}
 	if request != (annotation.Request{}) && source.cached != nil { // it is told in the words of the profile
-		if spec, err = text.decode(false); err != nil {
+		if err := text.decodeRules(spec); err != nil {
 			return nil, err
 		}
 	}

@@ -17,10 +17,9 @@ import (
 	"github.com/brig-run/brig/seccomp"
 )
 
-// filterSource is where a container's filter comes from: its profile, and the
-// cache of filters below the root directory.
+// filterSource is where a container's filter comes from: the cache of filters below
+// the root directory, or else the compiler.
 type filterSource struct {
-	target seccomp.Target
 	cache  filtercache.Cache
 	key    filtercache.Key // "" for a profile that cannot be told from others
 	cached *filtercache.Entry
@@ -28,13 +27,13 @@ type filterSource struct {
 
 // findFilter looks whether the filter of a configuration is known.
 func (rt *Runtime) findFilter(c *config) (*filterSource, error) {
+	s := &filterSource{cache: filtercache.Cache{Dir: filepath.Join(rt.Root, filterDir)}}
+	if c.profile == nil {
+		return s, nil
+	}
 	target, err := seccomp.Here(capability.Kernel())
 	if err != nil {
 		return nil, err
-	}
-	s := &filterSource{target: target, cache: filtercache.Cache{Dir: filepath.Join(rt.Root, filterDir)}}
-	if c.profile == nil {
-		return s, nil
 	}
 	if key, ok := filtercache.NewKey(c.profile, fmt.Appendf(nil, "%+v", target)); ok {
 		s.key, s.cached = key, s.cache.Load(key)
@@ -50,8 +49,8 @@ func (s *filterSource) filter(profile *specs.LinuxSeccomp) (*runtime.Filter, err
 	e := s.cached
 	if e == nil {
 		var err error
-		if e, err = compileFilter(profile, s.target); err != nil {
-			return nil, fmt.Errorf("linux.seccomp: %w", err)
+		if e, err = compileFilter(profile); err != nil {
+			return nil, err
 		}
 		if s.key != "" {
 			s.cache.Save(s.key, e)
@@ -63,21 +62,25 @@ func (s *filterSource) filter(profile *specs.LinuxSeccomp) (*runtime.Filter, err
 	return e.Filter(), nil
 }
 
-func compileFilter(oci *specs.LinuxSeccomp, target seccomp.Target) (*filtercache.Entry, error) {
+func compileFilter(oci *specs.LinuxSeccomp) (*filtercache.Entry, error) {
 	profile, err := seccomp.FromOCI(configFile, oci)
+	if err != nil {
+		return nil, fmt.Errorf("linux.seccomp: %w", err)
+	}
+	target, err := seccomp.Here(capability.Kernel())
 	if err != nil {
 		return nil, err
 	}
 	policy, _, err := profile.Resolve(target)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("linux.seccomp: %w", err)
 	}
 	f, err := seccomp.Compile(policy)
 	if err == nil {
 		err = f.CheckKernel()
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("linux.seccomp: %w", err)
 	}
 	return &filtercache.Entry{Program: f.Program, Flags: uint(f.Flags), Notify: f.Notify}, nil
 }

@@ -3,7 +3,6 @@ package record
 import (
 	"cmp"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -16,16 +15,9 @@ import (
 
 // read makes a Recording of the session's part of the maps.
 func (s *Session) read() (*Recording, error) {
-	rec := &Recording{
-		Version: 1,
-		Kernel:  release(),
-		Machine: runtime.GOARCH,
-		Started: s.started,
-		Ended:   s.started.Add(time.Duration(monotonic() - s.clock)),
-		Notes:   slices.Clone(s.r.notes),
-
-		DenialsOnly: s.r.denials,
-	}
+	rec := New(s.started)
+	rec.Ended = s.started.Add(time.Duration(monotonic() - s.clock))
+	rec.Notes, rec.DenialsOnly = slices.Clone(s.r.notes), s.r.denials
 	for _, part := range []struct {
 		what   string
 		counts bool // made of what a recorder of denials does not keep
@@ -46,12 +38,6 @@ func (s *Session) read() (*Recording, error) {
 	}
 	s.judge(rec)
 	return rec, nil
-}
-
-func release() string {
-	var uts unix.Utsname
-	unix.Uname(&uts)
-	return unix.ByteSliceToString(uts.Release[:])
 }
 
 // judge adds what follows from the rest.

@@ -1,6 +1,11 @@
 package record
 
-import "time"
+import (
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Recording is what one session saw: the evidence that policies are made from.
 type Recording struct {
@@ -27,6 +32,17 @@ type Recording struct {
 	Denials      []Denial
 	// IOUring: io_uring was used, whose operations no seccomp filter sees.
 	IOUring bool
+}
+
+// New is a complete recording of nothing, on this machine, that ends now.
+func New(started time.Time) *Recording {
+	return &Recording{Version: 1, Kernel: release(), Machine: runtime.GOARCH, Started: started, Ended: time.Now(), Complete: true}
+}
+
+func release() string {
+	var uts unix.Utsname
+	unix.Uname(&uts)
+	return unix.ByteSliceToString(uts.Release[:])
 }
 
 // Syscall is one system call of one ABI.

@@ -37,6 +37,15 @@ func address(ip net.IP, port int) Address {
 	return Address{IP: string(ip), Port: uint16(port)}
 }
 
+func await(t *testing.T, done <-chan bool, fault string) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal(fault)
+	}
+}
+
 func TestStream(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.ParseIP(host)})
@@ -70,11 +79,7 @@ func TestStream(t *testing.T) {
 			c.Close()
 		}
 		f.Close()
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Fatal("Accept goes on with a closed listener")
-		}
+		await(t, done, "Accept goes on with a closed listener")
 	}
 }
 
@@ -105,11 +110,7 @@ func TestDatagrams(t *testing.T) {
 			}
 		}
 		f.Close()
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Fatal("Receive goes on with a closed socket")
-		}
+		await(t, done, "Receive goes on with a closed socket")
 	}
 }
 

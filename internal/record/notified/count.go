@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/brig-run/brig/internal/record"
 	"github.com/brig-run/brig/seccomp/notify"
 	"github.com/brig-run/brig/seccomp/syscalls"
@@ -188,11 +186,7 @@ func (c *call) keep(args [6]uint64) {
 func (c *counter) recording() *record.Recording {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	rec := &record.Recording{Version: 1, Machine: runtime.GOARCH, Started: c.start, Ended: time.Now(), Complete: true}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		rec.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
+	rec := record.New(c.start)
 	for _, name := range assumed() {
 		if call, ok := syscalls.Find(name); ok {
 			if _, ok := call.Number(abis()[0]); ok {
