@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/brig-run/brig/internal/engine"
 	"github.com/brig-run/brig/internal/record"
@@ -61,18 +64,36 @@ func (w *within) Ready() error { return nil }
 // Stop reads what was recorded. The container has ended.
 func (w *within) Stop() (*record.Recording, error) {
 	defer os.RemoveAll(w.dir)
-	b, err := os.ReadFile(filepath.Join(w.dir, "out", withinFile))
+	f, err := openRecording(filepath.Join(w.dir, "out", withinFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, errNothing
-	}
-	rec := &record.Recording{}
-	if err == nil {
-		err = json.Unmarshal(b, rec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the recording: %w", err)
 	}
+	defer f.Close()
+	rec := &record.Recording{}
+	if err := json.NewDecoder(io.LimitReader(f, maxRecording)).Decode(rec); err != nil {
+		return nil, fmt.Errorf("read the recording: %w", err)
+	}
 	return rec, nil
+}
+
+// maxRecording is far more bytes than all system calls with their values take.
+const maxRecording = 16 << 20
+
+// openRecording opens a file that the container could have put another in the place
+// of: no link is followed, and no pipe waited for.
+func openRecording(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", name))
+	}
+	return f, nil
 }
 
 // unseen is a run that nobody records.
