@@ -149,6 +149,9 @@ func recorder(t testing.TB) *Recorder {
 	if os.Getuid() != 0 {
 		t.Skip("recording needs root")
 	}
+	if crowd {
+		return crowded(t)
+	}
 	r, err := shared()
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	mathbits "math/bits"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -55,6 +56,25 @@ func (s *Session) clearCounts() error {
 		}
 	}
 	return nil
+}
+
+// clearSeats empties the seats, of which those of tasks that ended while nothing
+// was attached would be taken for ever.
+func (r *Recorder) clearSeats() error {
+	if r.denials {
+		return nil
+	}
+	return r.fillSeats(mapSeat{})
+}
+
+// fillSeats makes all seats alike.
+func (r *Recorder) fillSeats(like mapSeat) error {
+	places := make([]uint32, seats)
+	for i := range places {
+		places[i] = uint32(i)
+	}
+	_, err := r.coll.Maps["seats"].BatchUpdate(places, slices.Repeat([]mapSeat{like}, seats), nil)
+	return err
 }
 
 // seen returns what the programs found out about the recording.

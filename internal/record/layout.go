@@ -10,8 +10,9 @@ const (
 	noSlot   = 1<<32 - 1
 
 	argMemory = 0x80 // argument 0 points to the value
-	values    = 16   // kept of one argument
-	frames    = 16   // kept of one check of a capability
+	seats     = 1 << 13
+	values    = 16 // kept of one argument
+	frames    = 16 // kept of one check of a capability
 )
 
 // What a target is matched by.
@@ -47,6 +48,12 @@ type mapTarget struct {
 type mapTargetKey struct {
 	ID      uint64
 	Kind, _ uint32
+}
+
+type mapSeat struct {
+	Regs       uint64
+	Crowded, _ uint32
+	_          [10]uint64 // of the task: only the programs know
 }
 
 type mapCount struct {

@@ -84,7 +84,7 @@ func prepare(spec *ebpf.CollectionSpec, kernel *btf.Spec) (*prepared, error) {
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
 		one := preparedMap{Name: name, Type: m.Type, Flags: m.Flags, KeySize: m.KeySize, ValueSize: m.ValueSize, MaxEntries: m.MaxEntries}
-		one.Each = m.Type == ebpf.Array || m.Type == ebpf.PerCPUArray
+		one.Each = name != "seats" && (m.Type == ebpf.Array || m.Type == ebpf.PerCPUArray)
 		if name == constants {
 			one.Constants, one.Each = constantsOf(spec), false
 		}

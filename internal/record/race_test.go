@@ -11,15 +11,7 @@ import (
 // in which the kernel lets one of them win: the other must not lose the task.
 func TestTwoBeginAtOnce(t *testing.T) {
 	recorder(t)
-	var recorders [2]*Recorder
-	for i := range recorders {
-		r, err := Open(1, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		recorders[i] = r
-	}
+	recorders := []*Recorder{crowded(t), crowded(t)}
 	for round := range 30 {
 		cmd := exec.Command("/bin/sh", "-c", "for i in $(seq 40); do sleep 600 & done; echo up; wait")
 		out, err := cmd.StdoutPipe()

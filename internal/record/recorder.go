@@ -38,6 +38,7 @@ type Recorder struct {
 	args     *argTable
 	notes    []string
 	links    []link.Link
+	detached bool       // once, and so tasks have ended unseen
 	sessions []*Session // by place in the maps; nil: free
 	used     []bool     // places whose maps are not empty
 	last     uint32     // number of the last session
@@ -45,7 +46,7 @@ type Recorder struct {
 }
 
 // Open loads the programs for at most n recordings at once. Nothing is attached.
-// Memory in the kernel is about 3 MB and 120 KB for each recording, 45 KB more
+// Memory in the kernel is about 4 MB and 120 KB for each recording, 45 KB more
 // of it for each processor.
 //
 // file keeps the programs as they fit this kernel, which takes most of the time
@@ -189,6 +190,11 @@ func (r *Recorder) attach() error {
 	if len(r.links) > 0 {
 		return nil
 	}
+	if r.detached {
+		if err := r.clearSeats(); err != nil {
+			return fmt.Errorf("forget the tasks of ended recordings: %w", err)
+		}
+	}
 	for _, name := range tracepoints {
 		program := r.coll.Programs[name]
 		if program == nil {
@@ -209,7 +215,7 @@ func (r *Recorder) detach() {
 	for _, l := range slices.Backward(r.links) {
 		l.Close()
 	}
-	r.links = nil
+	r.links, r.detached = nil, true
 }
 
 // misses returns how often the kernel left out each program because it was

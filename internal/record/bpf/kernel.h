@@ -107,12 +107,17 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct seccomp seccomp;
 	struct sigpending pending;
-	struct bpf_local_storage *bpf_storage;
 };
 
 // arch/x86/include/asm/ptrace.h
 struct pt_regs {
 	unsigned long bp, bx, r8, r9, r10, ax, cx, dx, si, di, orig_ax;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
 };
 
 struct bpf_iter__task {
@@ -124,6 +129,7 @@ struct bpf_iter__task {
 
 #define TS_COMPAT 0x0002          // arch/x86/include/asm/thread_info.h: a call of i386
 #define PF_KTHREAD 0x00200000     // include/linux/sched.h
+#define PF_EXITING 0x00000004     // include/linux/sched.h
 #define SIGNAL_GROUP_EXIT 0x4     // include/linux/sched/signal.h
 #define X32_BIT 0x40000000        // arch/x86/include/uapi/asm/unistd.h
 #define SIGSYS 31

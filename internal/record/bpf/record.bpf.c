@@ -31,6 +31,12 @@ enum abi { AMD64, X32, X86 };
 // What a target is matched by.
 enum kind { BY_CGROUP, BY_MOUNT_NS, BY_PID_NS, BY_PROCESS };
 
+// Seats: one for each value of a few bits of where a task's kernel stack lies.
+#define SEAT_BITS 13
+#define SEATS (1 << SEAT_BITS)
+#define STACK_BITS 14 // a stack of the kernel begins at a multiple of 16 KB (arch/x86/include/asm/page_64_types.h)
+#define SEAT_TAKEN 1  // no address: the state is being written
+
 // Why a call was denied.
 enum reason { BY_SECCOMP, BY_CAPABILITY };
 
@@ -76,6 +82,17 @@ struct task {
 	__u8 in_call;   // between sys_enter and sys_exit
 	__u8 skip_exit; // the next sys_exit ends a call that was not seen to begin
 	__u8 signalled; // a filter sent SIGSYS: KILL or TRAP, not yet known
+};
+
+// seat has the state of one task, found by where its registers lie at a system
+// call, which the programs are given: a look-up by the task itself takes as long
+// as all the rest. That place, on top of the task's kernel stack, is its own until
+// it has ended. Whoever finds the seat taken has its state in task storage, and
+// with DENIALS_ONLY everybody has: seats take two milliseconds of loading.
+struct seat {
+	__u64 regs; // whose; 0: free
+	__u32 crowded, unused; // somebody found it taken
+	struct task task;
 };
 
 struct count {
@@ -181,6 +198,13 @@ struct {
 #ifndef DENIALS_ONLY
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SEATS);
+	__type(key, __u32);
+	__type(value, struct seat);
+} seats SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -247,18 +271,54 @@ static struct recording *recording_of(struct task *t)
 	return r && r->session == t->session ? r : 0;
 }
 
-// recorded returns the state of the current task if it is recorded by now.
+#ifndef DENIALS_ONLY
+
+// regs_of returns where the task's registers lie at a system call.
+static struct pt_regs *regs_of(struct task_struct *task)
+{
+	return (void *)bpf_task_pt_regs(task);
+}
+
+// seat_of returns the seat of the task whose registers these are, or of another
+// whose share the same bits.
+static struct seat *seat_of(struct pt_regs *regs)
+{
+	__u32 place;
+
+	// As a pointer it must not be computed with; a copy of half of it is a number.
+	asm("%0 = %1" : "=w"(place) : "w"((__u32)(__u64)regs));
+	place = (place >> STACK_BITS) * 0x9e3779b1 >> (32 - SEAT_BITS);
+	return bpf_map_lookup_elem(&seats, &place);
+}
+
+#else
+
+static struct pt_regs *regs_of(struct task_struct *task) { return 0; }
+static struct seat *seat_of(struct pt_regs *regs) { return 0; }
+
+#endif
+
+// state_at returns the state of the current task, whose registers these are.
+static struct task *state_at(struct pt_regs *regs)
+{
+	struct seat *seat = seat_of(regs);
+
+	if (seat && seat->regs == (__u64)regs)
+		return &seat->task;
+	return !seat || seat->crowded ? bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0) : 0;
+}
+
+// recorded_at returns it if the task is recorded by now.
+static struct task *recorded_at(struct pt_regs *regs)
+{
+	struct task *t = state_at(regs);
+
+	return t && !t->armed ? t : 0;
+}
+
 static struct task *recorded(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task *t;
-
-#ifndef DENIALS_ONLY // for which the millisecond that it adds to loading is too much
-	if (!task->bpf_storage) // as most tasks of the host: spares their calls the look-up
-		return 0;
-#endif
-	t = bpf_task_storage_get(&tasks, task, 0, 0);
-	return t && !t->armed ? t : 0;
+	return recorded_at(regs_of(bpf_get_current_task_btf()));
 }
 
 // Registers, and how the three ABIs of x86 use them.
@@ -356,9 +416,22 @@ static __attribute__((noinline)) int keep_args(struct pt_regs *regs, __u32 recor
 
 // Counts
 
-static void keep_odd(struct task *t, __u32 abi, __u32 running, bool blocked)
+// call is a system call of a recorded task. The programs pass it and not the
+// task's state, which lies in either of two maps: for each of those the verifier
+// would go through all that follows.
+struct call {
+	__u32 recording, session;
+	__u32 slot, nr;
+};
+
+static struct call call_of(struct task *t)
 {
-	struct odd_key key = {.session = t->session, .abi = abi, .nr = t->nr};
+	return (struct call){t->recording, t->session, t->slot, t->nr};
+}
+
+static void keep_odd(struct call *call, __u32 running, bool blocked)
+{
+	struct odd_key key = {.session = call->session, .abi = call->slot / ABI_SLOTS, .nr = call->nr};
 	struct count none = {};
 	struct count *c = bpf_map_lookup_elem(&odds, &key);
 
@@ -367,7 +440,7 @@ static void keep_odd(struct task *t, __u32 abi, __u32 running, bool blocked)
 		c = bpf_map_lookup_elem(&odds, &key);
 	}
 	if (!c)
-		lose(t->recording, LOST_ODD);
+		lose(call->recording, LOST_ODD);
 	else
 		__sync_fetch_and_add(blocked ? &c->blocked : &c->entered[running & 1], 1);
 }
@@ -396,28 +469,29 @@ static void keep_first(__u32 recording, __u32 slot)
 
 static void count_blocked(struct task *t)
 {
-	__u32 place = t->recording * SLOTS + t->slot;
+	struct call call = call_of(t);
+	__u32 place = call.recording * SLOTS + call.slot;
 	struct count *c = bpf_map_lookup_elem(&counts, &place);
 
 	if (c && !c->blocked++)
-		see(t->recording, t->slot);
-	if (t->slot % ABI_SLOTS == ODD)
-		keep_odd(t, t->slot / ABI_SLOTS, 0, 1);
+		see(call.recording, call.slot);
+	if (call.slot % ABI_SLOTS == ODD)
+		keep_odd(&call, 0, 1);
 }
 
 // count_entered counts the call that the task's state names.
-static void count_entered(struct task *t, struct recording *r, struct pt_regs *regs)
+static void count_entered(struct task *t, __u32 running, struct pt_regs *regs)
 {
-	__u32 slot = t->slot, running = r->running & 1;
-	__u32 place = t->recording * SLOTS + slot;
+	struct call call = call_of(t);
+	__u32 place = call.recording * SLOTS + call.slot;
 	struct count *c = bpf_map_lookup_elem(&counts, &place);
 
-	if (c && !c->entered[running]++) // nothing comes between: trace points of calls are not preempted
-		keep_first(t->recording, slot);
-	if (slot < SLOTS && arg_mask[slot])
-		keep_args(regs, t->recording, slot);
-	if (slot % ABI_SLOTS == ODD)
-		keep_odd(t, slot / ABI_SLOTS, running, 0);
+	if (c && !c->entered[running & 1]++) // nothing comes between: trace points of calls are not preempted
+		keep_first(call.recording, call.slot);
+	if (call.slot < SLOTS && arg_mask[call.slot])
+		keep_args(regs, call.recording, call.slot);
+	if (call.slot % ABI_SLOTS == ODD)
+		keep_odd(&call, running, 0);
 }
 
 // keep_child_flags keeps the flags of clone3, as the kernel used them.
@@ -431,7 +505,7 @@ static void keep_child_flags(struct task *t, __u64 flags)
 
 #else
 
-static void count_entered(struct task *t, struct recording *r, struct pt_regs *regs) {}
+static void count_entered(struct task *t, __u32 running, struct pt_regs *regs) {}
 static void count_blocked(struct task *t) {}
 static void keep_child_flags(struct task *t, __u64 flags) {}
 
@@ -506,7 +580,7 @@ SEC("tp_btf/sys_enter")
 int sys_enter(__u64 *ctx)
 {
 	struct pt_regs *regs = (void *)ctx[0];
-	struct task *t = recorded();
+	struct task *t = recorded_at(regs);
 	struct recording *r;
 
 	if (!t)
@@ -521,7 +595,7 @@ int sys_enter(__u64 *ctx)
 	t->in_call = 1;
 	t->skip_exit = 0;
 	t->refused = 0;
-	count_entered(t, r, regs);
+	count_entered(t, r->running, regs);
 	return 0;
 }
 
@@ -538,14 +612,14 @@ int sys_exit(__u64 *ctx)
 {
 	struct pt_regs *regs = (void *)ctx[0];
 	long ret = ctx[1];
-	struct task *t = recorded();
+	struct task *t = recorded_at(regs);
 	bool failed = ret < 0 && ret >= -MAX_ERRNO;
 
-	if (!t || !recording_of(t))
+	if (!t)
 		return 0;
 	if (t->in_call) {
 		t->in_call = 0;
-		if (t->refused && failed) {
+		if (t->refused && failed && recording_of(t)) {
 			read_args(regs, t->slot >= X86 * ABI_SLOTS ? X86 : AMD64, t->args);
 			keep_denial(t, BY_CAPABILITY, -ret, 0);
 		}
@@ -555,6 +629,8 @@ int sys_exit(__u64 *ctx)
 		t->skip_exit = 0;
 		return 0;
 	}
+	if (!recording_of(t))
+		return 0;
 	if (t->signalled)
 		settle(t, 0);
 	if (!filtered() || restarts(ret))
@@ -718,28 +794,53 @@ static void begin(struct task_struct *task, __u32 recording)
 		__sync_val_compare_and_swap(&s->user_ns, 0, follow(follow(cred, user_ns), ns.inum));
 }
 
-// enlist makes the task's state.
+// take takes the seat, which is free or the task's own.
+static bool take(struct seat *seat, struct pt_regs *regs)
+{
+	return seat->regs == (__u64)regs || !__sync_val_compare_and_swap(&seat->regs, 0, SEAT_TAKEN);
+}
+
+// leave frees the seat of a task that ends.
+static void leave(struct pt_regs *regs)
+{
+	struct seat *seat = seat_of(regs);
+
+	if (seat && seat->regs == (__u64)regs)
+		seat->regs = 0;
+}
+
+// enlist makes the task's state, or renews what a recording that has ended left.
 static void enlist(struct task_struct *task, __u32 recording, __u32 session, bool armed)
 {
 	struct task state = {.recording = recording, .session = session, .armed = armed};
+	struct pt_regs *regs = regs_of(task);
+	struct seat *seat = seat_of(regs);
 	struct task *t;
 
 	state.skip_exit = 1;
+	if (seat && take(seat, regs)) {
+		seat->task = state;
+		__sync_lock_test_and_set(&seat->regs, (__u64)regs); // after all the rest
+		return;
+	}
+	if (seat)
+		seat->crowded = 1;
 	t = bpf_task_storage_get(&tasks, task, &state, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t) // another recorder made the task's first storage at this moment (EAGAIN)
 		t = bpf_task_storage_get(&tasks, task, &state, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!t)
 		lose(recording, LOST_TASKS);
 	else if (t->session != session)
-		*t = state; // left from a recording that has ended
+		*t = state;
 }
 
 SEC("tp_btf/task_newtask")
 int task_newtask(__u64 *ctx)
 {
 	struct task_struct *child = (void *)ctx[0];
-	struct task *t = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+	struct task *t = state_at(regs_of(bpf_get_current_task_btf()));
 
+	leave(regs_of(child)); // who had its stack and could not be seen to end
 	if (!t || !recording_of(t))
 		return 0;
 	enlist(child, t->recording, t->session, t->armed);
@@ -750,8 +851,8 @@ int task_newtask(__u64 *ctx)
 SEC("tp_btf/sched_process_exec")
 int sched_process_exec(__u64 *ctx)
 {
-	struct task_struct *task = (void *)ctx[0];
-	struct task *t = bpf_task_storage_get(&tasks, task, 0, 0);
+	struct task_struct *task = (void *)ctx[0]; // the current one
+	struct task *t = state_at(regs_of(bpf_get_current_task_btf()));
 	struct recording *r = t ? recording_of(t) : 0;
 	struct target *target;
 
@@ -769,40 +870,53 @@ int sched_process_exec(__u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int sched_process_exit(__u64 *ctx)
+// ended keeps what a task died of.
+static void ended(struct task_struct *task, struct task *t)
 {
-	struct task_struct *task = (void *)ctx[0];
-	struct task *t = recorded();
 	bool killed = (task->exit_code & 0x7f) == SIGSYS;
 
-	if (!t || !recording_of(t))
-		return 0;
 	if (t->signalled) {
 		settle(t, killed);
 	} else if (killed && !t->in_call && !(follow(follow(task, signal), flags) & SIGNAL_GROUP_EXIT)) {
 		// KILL_THREAD of one of several threads: it ends within the
 		// filter, with no sys_exit.
-		remember(t, (struct pt_regs *)bpf_task_pt_regs(task));
+		remember(t, (void *)bpf_task_pt_regs(task));
 		count_blocked(t);
 		keep_denial(t, BY_SECCOMP, 0, 1);
 	}
+}
+
+SEC("tp_btf/sched_process_exit")
+int sched_process_exit(__u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0]; // the current one
+	struct pt_regs *regs = regs_of(task);
+	struct task *t = recorded_at(regs);
+
+	if (t && recording_of(t))
+		ended(task, t);
+	leave(regs);
 	return 0;
 }
 
 #ifndef DENIALS_ONLY
 
-// seed takes in the tasks that are there at the start.
+// seed takes in the tasks that are there at the start, and writes a byte for each.
 SEC("iter/task")
 int seed(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
+	struct pt_regs *regs;
 	struct target *target;
+	struct seat *seat;
 	struct task *t;
+	char mark = 0;
 
-	if (!task || task->flags & PF_KTHREAD)
+	if (!task || task->flags & (PF_KTHREAD | PF_EXITING))
 		return 0;
-	t = bpf_task_storage_get(&tasks, task, 0, 0);
+	regs = regs_of(task);
+	seat = seat_of(regs);
+	t = seat && seat->regs == (__u64)regs ? &seat->task : bpf_task_storage_get(&tasks, task, 0, 0);
 	if (t && recording_of(t))
 		return 0;
 	target = match(task);
@@ -813,8 +927,11 @@ int seed(struct bpf_iter__task *ctx)
 	if (!target)
 		return 0;
 	enlist(task, target->recording, target->session, target->at_exec);
+	if (task->flags & PF_EXITING) // it may have left before it was there
+		leave(regs);
 	if (!target->at_exec)
 		begin(task, target->recording);
+	bpf_seq_write(ctx->meta->seq, &mark, sizeof(mark));
 	return 0;
 }
 
