@@ -236,6 +236,11 @@ func (f *filter) whole() bool {
 // rebuild makes the table anew, with these elements, in one step: there is no
 // moment without rules.
 func (f *filter) rebuild(all map[*nftables.Set][]nftables.SetElement) error {
+	// A kernel without nf_tables answers a batch with a single error, and the
+	// library waits for one of each message.
+	if _, err := f.conn.ListTablesOfFamily(f.table.Family); err != nil {
+		return fmt.Errorf("list the tables of nftables, which this kernel may lack (CONFIG_NF_TABLES, the module nf_tables): %w", err)
+	}
 	f.conn.AddTable(f.table)
 	f.conn.DelTable(f.table)
 	f.conn.AddTable(f.table)
