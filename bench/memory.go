@@ -18,7 +18,7 @@ type memory struct {
 }
 
 // settle is how long the process may take to come to rest.
-const settle = 500 * time.Millisecond
+const settle = 3 * time.Second
 
 // measureMemory runs a container in the background and looks at the parent of
 // its first process: the monitor.

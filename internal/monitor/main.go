@@ -81,6 +81,8 @@ func Main() {
 		m.cleanUp()
 		refuse(c, err)
 	}
+	time.Sleep(settled)
+	trim()
 	select {}
 }
 

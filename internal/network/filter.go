@@ -265,9 +265,22 @@ func (f *filter) rebuild(all map[*nftables.Set][]nftables.SetElement) error {
 		}
 	}
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("set up the nftables table %s: %w", f.table.Name, err)
+		return fmt.Errorf("set up the nftables table %s: %w", f.table.Name, cause(err))
 	}
 	return nil
+}
+
+// cause returns what the kernel answered first: it answers to each message of a
+// batch, and they fail for the same reason.
+func cause(err error) error {
+	var errno unix.Errno
+	switch {
+	case !errors.As(err, &errno):
+		return err
+	case errno == unix.ENOENT || errno == unix.EOPNOTSUPP || errno == unix.EAFNOSUPPORT:
+		return fmt.Errorf("this kernel may lack one of the modules nft_chain_nat, nft_ct, nft_fib_inet, nft_masq and nft_nat: %w", errno)
+	}
+	return errno
 }
 
 // chunk is how many elements go into one message, whose length has 16 bits.
