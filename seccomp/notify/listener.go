@@ -68,7 +68,11 @@ type Listener struct {
 // New returns the listener for a descriptor that loading a filter returned. It
 // takes the descriptor over, also if it fails because the descriptor is none of a
 // listener.
-func New(f *os.File) (*Listener, error) {
+func New(f *os.File) (*Listener, error) { return newListener(f, true) }
+
+// newListener is New; polled says whether Recv is to be used, which takes Go's
+// poller. The kernel tells that of each call and of each answer.
+func newListener(f *os.File, polled bool) (*Listener, error) {
 	defer f.Close()
 	var sizes rawSizes
 	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_NOTIF_SIZES, 0, uintptr(unsafe.Pointer(&sizes))); errno != 0 {
@@ -80,7 +84,7 @@ func New(f *os.File) (*Listener, error) {
 	// A copy, because the runtime's poller takes only what is made for it.
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err == nil {
-		err = unix.SetNonblock(fd, true)
+		err = unix.SetNonblock(fd, polled) // by which package os knows
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take over the seccomp listener: %w", err)
@@ -198,52 +202,72 @@ func (l *Listener) Recv(ctx context.Context) (*Request, error) {
 	return nil, fmt.Errorf("receive a seccomp notification: %w", l.fault(werr))
 }
 
-// next waits for the next call in the thread that calls it. Go's poller, which is
-// slower than the kernel by far, is left out; so nothing but a call, or the end of
-// all processes under the filter, ends the wait, and Close waits for that.
-func (l *Listener) next() (*Request, error) {
-	var r *Request
-	var err error
-	if cerr := l.conn.Control(func(fd uintptr) { r, err = l.recvWithin(int(fd), -1) }); cerr != nil {
-		err = l.fault(cerr)
+// tryRecv returns the next call if there is one; it never waits.
+func (l *Listener) tryRecv(fd int) (*Request, error) {
+	r := &Request{l: l, fd: -1}
+	if got, err := l.receive(fd, 0, make([]uint64, l.words()), r); !got {
+		return nil, err
 	}
-	return r, err
+	return r, nil
 }
 
-// tryRecv returns the next call if there is one; it never waits.
-func (l *Listener) tryRecv(fd int) (*Request, error) { return l.recvWithin(fd, 0) }
+// words is how long a request is, in words of 64 bits.
+func (l *Listener) words() int { return (l.size + 7) / 8 }
 
-// recvWithin returns the next call if there is one within some milliseconds; -1 is
-// for ever.
-func (l *Listener) recvWithin(fd, ms int) (*Request, error) {
-	buf := make([]uint64, (l.size+7)/8)
-	for {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, ms)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("wait for a seccomp notification: %w", err)
-		case n == 0:
-			return nil, nil
-		case poll[0].Revents&unix.POLLIN == 0:
-			return nil, io.EOF // POLLHUP alone
+// receive makes r the next call if there is one within some milliseconds; -1 is for
+// ever. buf is for the kernel.
+func (l *Listener) receive(fd, ms int, buf []uint64, r *Request) (bool, error) {
+	for wait := ms >= 0 || !recvEnds(); ; {
+		if wait {
+			if ready, err := pollIn(fd, ms); !ready {
+				return false, err
+			}
 		}
 		clear(buf) // the kernel wants zeros
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(unix.SECCOMP_IOCTL_NOTIF_RECV), uintptr(unsafe.Pointer(&buf[0])))
 		switch errno {
 		case 0:
-			return l.request((*rawRequest)(unsafe.Pointer(&buf[0]))), nil
-		case unix.EINTR, unix.ENOENT: // the process died meanwhile
+			r.set((*rawRequest)(unsafe.Pointer(&buf[0])))
+			return true, nil
+		case unix.EINTR:
+		case unix.ENOENT: // the process died meanwhile; was it the last?
+			wait = true
 		default:
-			return nil, fmt.Errorf("receive a seccomp notification: %w", errno)
+			return false, fmt.Errorf("receive a seccomp notification: %w", errno)
 		}
 	}
 }
 
-func (l *Listener) request(raw *rawRequest) *Request {
-	return &Request{ID: raw.id, PID: int(raw.pid), Nr: uint32(raw.nr), Arch: raw.arch, IP: raw.ip, Args: raw.args, l: l}
+// recvEnds says whether the wait for a notification ends with the last process that
+// is under the filter. Before Linux 6.11 it never does, and only poll(2) tells.
+var recvEnds = sync.OnceValue(func() bool {
+	var uts unix.Utsname
+	var major, minor int
+	if unix.Uname(&uts) != nil {
+		return false
+	}
+	fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &major, &minor)
+	return major > 6 || major == 6 && minor >= 11
+})
+
+// pollIn waits for a notification; the error is [io.EOF] if there is nobody to send
+// one.
+func pollIn(fd, ms int) (bool, error) {
+	for {
+		poll := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll[:], ms)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return false, fmt.Errorf("wait for a seccomp notification: %w", err)
+		case n == 0:
+			return false, nil
+		case poll[0].Revents&unix.POLLIN == 0:
+			return false, io.EOF // POLLHUP alone
+		default:
+			return true, nil
+		}
+	}
 }
 
 // Request is a system call that waits for an answer.
@@ -256,8 +280,15 @@ type Request struct {
 	Args [6]uint64
 
 	l        *Listener
+	fd       int // of the listener, open for as long as the request is used; or -1
 	mu       sync.Mutex
 	answered bool
+	response rawResponse
+}
+
+func (r *Request) set(raw *rawRequest) {
+	r.ID, r.PID, r.Nr, r.Arch, r.IP, r.Args = raw.id, int(raw.pid), uint32(raw.nr), raw.arch, raw.ip, raw.args
+	r.answered = false
 }
 
 // Name returns the name of the call, or "" for an unknown one.
@@ -299,12 +330,30 @@ func (r *Request) send(resp rawResponse) error {
 		return ErrAnswered
 	}
 	resp.id = r.ID
-	err := gone(r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp), 0))
+	r.response = resp
+	err := gone(r.sendResponse())
 	r.answered = err == nil
 	if err != nil {
 		return fmt.Errorf("answer %s of process %d: %w", r.Name(), r.PID, err)
 	}
 	return nil
+}
+
+func (r *Request) sendResponse() error {
+	if r.fd < 0 {
+		return r.l.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r.response), 0)
+	}
+	for {
+		// It waits for nobody, so Go's scheduler need not be told.
+		_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(r.fd), uintptr(unix.SECCOMP_IOCTL_NOTIF_SEND), uintptr(unsafe.Pointer(&r.response)))
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
+	}
 }
 
 func gone(err error) error {

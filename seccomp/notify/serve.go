@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"runtime"
 	"sync"
 
@@ -42,19 +43,35 @@ func Serve(ctx context.Context, l *Listener, workers int, handle Handler) error 
 	}
 }
 
-// ServeHere hands one call at a time to the handler, in the caller's thread, until no
-// process is left that is under the filter. With SyncWakeUp that is several times
-// quicker than Serve, where each call waits for the answer to the one before anyhow.
-// The listener must not be closed meanwhile.
-func ServeHere(l *Listener, handle Handler) error {
+// ServeHere takes over the descriptor of a listener, as [New] does, and hands one call
+// at a time to the handler, in the caller's thread, until no process is left that is
+// under the filter. That is several times quicker than Serve, where each call waits
+// for the answer to the one before anyhow. A request must not be used once the handler
+// has returned.
+func ServeHere(f *os.File, handle Handler) error {
+	l, err := newListener(f, false)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	l.SyncWakeUp() // quicker still, where the kernel has it
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if cerr := l.conn.Control(func(fd uintptr) { err = l.serve(int(fd), handle) }); cerr != nil {
+		err = cerr
+	}
+	return err
+}
+
+// serve receives and answers without Go's poller and without garbage. So nothing but a
+// call, or the end of all processes under the filter, ends the wait.
+func (l *Listener) serve(fd int, handle Handler) error {
+	buf, r := make([]uint64, l.words()), &Request{l: l, fd: fd}
 	for {
-		r, err := l.next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
+		if _, err := l.receive(fd, -1, buf, r); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
 		}
 		answer(r, handle)
@@ -68,8 +85,10 @@ func answer(r *Request, handle Handler) {
 		// has answered.
 		r.Fail(errno)
 	}()
-	var own unix.Errno
-	if err := handle(r); errors.As(err, &own) && own != 0 {
-		errno = own
+	if err := handle(r); err != nil {
+		var own unix.Errno
+		if errors.As(err, &own) && own != 0 {
+			errno = own
+		}
 	}
 }

@@ -17,12 +17,12 @@ import (
 )
 
 // abis are those that this machine's kernel may run, the native one first.
-func abis() []syscalls.Arch {
+var abis = func() []syscalls.Arch {
 	if runtime.GOARCH == "arm64" {
 		return []syscalls.Arch{syscalls.AARCH64, syscalls.ARM}
 	}
 	return []syscalls.Arch{syscalls.X86_64, syscalls.I386, syscalls.X32}
-}
+}()
 
 // assumed are calls that are let through unseen. If a signal comes before a
 // notification is received, the kernel ends the call with EINTR unless the signal's
@@ -108,7 +108,7 @@ func (c *counter) total() uint64 {
 }
 
 func keyOf(r *notify.Request) (key, bool) {
-	for _, a := range abis() {
+	for _, a := range abis {
 		if a.Audit() == r.Arch && r.Nr&a.Bit() == a.Bit() && (a != syscalls.X86_64 || r.Nr&syscalls.X32.Bit() == 0) {
 			return key{a, r.Nr}, true
 		}
@@ -189,7 +189,7 @@ func (c *counter) recording() *record.Recording {
 	rec := record.New(c.start)
 	for _, name := range assumed() {
 		if call, ok := syscalls.Find(name); ok {
-			if _, ok := call.Number(abis()[0]); ok {
+			if _, ok := call.Number(abis[0]); ok {
 				rec.Assumed = append(rec.Assumed, name)
 			}
 		}

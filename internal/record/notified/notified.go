@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -86,7 +85,7 @@ func lookError(err error) error {
 // filter notifies of all calls of all ABIs but those that are assumed.
 func filter() (*seccomp.Filter, error) {
 	policy := &seccomp.Policy{Default: seccomp.Notify, Newer: seccomp.Notify, OtherArch: seccomp.Notify}
-	for _, abi := range abis() {
+	for _, abi := range abis {
 		rules := seccomp.ArchRules{Arch: abi}
 		for _, name := range assumed() {
 			call, _ := syscalls.Find(name)
@@ -190,8 +189,6 @@ func (c *Command) run(p *inside.Program, program string) (*record.Recording, int
 		<-status
 		return nil, 0, fmt.Errorf("record without privileges: %w", err)
 	}
-	defer listener.Close()
-	listener.SyncWakeUp() // quicker where the kernel has it
 	done := make(chan struct{})
 	go c.forward(s.pid, done)
 
@@ -208,7 +205,7 @@ func (c *Command) run(p *inside.Program, program string) (*record.Recording, int
 	if _, errno, failed := p.Failure(); failed {
 		return nil, 0, &StartError{program, errno}
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil {
 		return nil, 0, fmt.Errorf("record without privileges: %w", err)
 	}
 	return count.recording(), exitCode(ws), nil
@@ -235,7 +232,7 @@ func (c *Command) start(p *inside.Program, begun chan<- started, status chan<- u
 
 // listenerOf waits until the command has loaded the filter. From then on it
 // waits for an answer, so there is nobody to tell but the memory they share.
-func listenerOf(p *inside.Program, pid int) (*notify.Listener, error) {
+func listenerOf(p *inside.Program, pid int) (*os.File, error) {
 	for p.Progress() == 0 {
 		// Asked before its failure is: the failed command writes that down and ends.
 		ended := unix.Kill(pid, 0) == unix.ESRCH
@@ -254,7 +251,7 @@ func listenerOf(p *inside.Program, pid int) (*notify.Listener, error) {
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 		return nil, fmt.Errorf("descriptor %d is no listener", fd)
 	}
-	return notify.New(os.NewFile(uintptr(fd), "seccomp listener"))
+	return os.NewFile(uintptr(fd), "seccomp listener"), nil
 }
 
 // keep hands out what was counted from time to time, until done is closed.
