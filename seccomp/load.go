@@ -109,6 +109,24 @@ func hasFlag(flag Flags) bool {
 	return errno == unix.EFAULT
 }
 
+// FilterFor compiles the policy that the profile means for t, and fails if the
+// running kernel lacks what the filter uses: [Profile.Resolve], [Compile] and
+// [Filter.CheckKernel] in one.
+func (p *Profile) FilterFor(t Target) (*Filter, []Note, error) {
+	policy, notes, err := p.Resolve(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := Compile(policy)
+	if err == nil {
+		err = f.CheckKernel()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, notes, nil
+}
+
 // CheckKernel fails with an error that names it if the running kernel lacks an
 // action or a flag of the filter. An action that the kernel does not know
 // would kill the process.

@@ -77,16 +77,9 @@ func compile(s spec.Seccomp, text []byte, target seccomp.Target) (_ *seccomp.Fil
 			return nil, nil, err
 		}
 	}
-	policy, notes, err := profile.Resolve(target)
+	f, notes, err := profile.FilterFor(target)
 	if err != nil {
 		return nil, nil, fmt.Errorf("seccomp profile: %w", err)
-	}
-	f, err := seccomp.Compile(policy)
-	if err == nil {
-		err = f.CheckKernel()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("compile the seccomp profile: %w", err)
 	}
 	if f.Notify {
 		return nil, nil, errors.New("the seccomp profile uses SCMP_ACT_NOTIFY, for which nobody would listen here; use another action, such as SCMP_ACT_ERRNO")

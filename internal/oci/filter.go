@@ -71,14 +71,7 @@ func compileFilter(oci *specs.LinuxSeccomp) (*filtercache.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, _, err := profile.Resolve(target)
-	if err != nil {
-		return nil, fmt.Errorf("linux.seccomp: %w", err)
-	}
-	f, err := seccomp.Compile(policy)
-	if err == nil {
-		err = f.CheckKernel()
-	}
+	f, _, err := profile.FilterFor(target)
 	if err != nil {
 		return nil, fmt.Errorf("linux.seccomp: %w", err)
 	}
