@@ -12,7 +12,9 @@ export PATH=$PATH:/usr/local/go/bin:/usr/sbin:/sbin CGO_ENABLED=0
 dir=$(mktemp -d /var/tmp/brig-bench-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 go build -o "$dir/brig" ./cmd/brig
-go build -o "$dir/small-brig-runtime" ./cmd/brig-runtime
+early=
+[ "$(go env GOARCH)" != amd64 ] || early=-E=github.com/brig-run/brig/internal/early.entry # as in the README
+go build -ldflags="$early" -o "$dir/small-brig-runtime" ./cmd/brig-runtime
 go build -o "$dir/start" ./bench
 # On a hybrid machine crun refuses to work while the v2 hierarchy has
 # controllers. All measure without it then, in a mount namespace.

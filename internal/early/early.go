@@ -9,6 +9,12 @@
 //     caller's limit.
 //   - A command that starts processes in containers executes this program anew,
 //     sealed (CVE-2019-5736). All that was initialized before is lost work.
+//
+// Most of that work is Go's own start, a millisecond. A program of which the linker
+// is told so begins before it, at entry, and Go starts when there is nothing to
+// execute anew (x86-64):
+//
+//	go build -ldflags=-E=github.com/brig-run/brig/internal/early.entry ./cmd/brig-runtime
 package early
 
 import "unsafe"

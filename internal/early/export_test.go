@@ -4,7 +4,6 @@ package early
 var (
 	StartsProcesses = startsProcesses
 	Attends         = attends
-	Words           = words
 	Addresses       = addresses
 	Decimal         = decimal
 )

@@ -1,7 +1,8 @@
 package early_test
 
 import (
-	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/brig-run/brig/internal/early"
@@ -23,25 +24,30 @@ func TestCommands(t *testing.T) {
 		{[]string{"my-brig-runtime", "run", "x"}, false, true},
 		{[]string{"brig-runtime"}, false, false},
 	} {
-		if got := early.StartsProcesses(tt.args); got != tt.starts {
+		argv := early.Addresses([]byte(strings.Join(append(tt.args, ""), "\x00")))
+		if got := early.StartsProcesses(&argv[0]); got != tt.starts {
 			t.Errorf("%q: starts processes: %v", tt.args, got)
 		}
-		if got := early.Attends(tt.args); got != tt.attend {
+		if got := early.Attends(&argv[0]); got != tt.attend {
 			t.Errorf("%q: attends: %v", tt.args, got)
 		}
 	}
 }
 
-func TestWords(t *testing.T) {
+func TestAddresses(t *testing.T) {
 	b := []byte("a\x00\x00bc\x00")
-	if got := early.Words(b); !slices.Equal(got, []string{"a", "", "bc"}) {
-		t.Errorf("words: %q", got)
-	}
 	a := early.Addresses(b)
 	if len(a) != 4 || *a[0] != 'a' || *a[1] != 0 || *a[2] != 'b' || a[3] != nil {
 		t.Errorf("addresses: %v", a)
 	}
-	if got := string(early.Decimal(1007)); got != "1007" {
-		t.Errorf("decimal: %s", got)
+}
+
+func TestDecimal(t *testing.T) {
+	for _, n := range []uint{0, 3, 9, 10, 42, 99, 100, 1007, 1048576} {
+		b := [32]byte{'/', 1, 1, 1, 1, 1, 1, 1, 1, 1}
+		early.Decimal(&b, 1, n)
+		if got, _, _ := strings.Cut(string(b[:]), "\x00"); got != "/"+strconv.Itoa(int(n)) {
+			t.Errorf("%d: %q", n, got)
+		}
 	}
 }
