@@ -58,10 +58,45 @@ func (g *Group) Freeze(frozen bool) error {
 	if g.freezer() == "" {
 		return fmt.Errorf("%s cgroup %s: this host has no freezer for it", doing, g.path)
 	}
-	if err := g.mgr.Freeze(state); err != nil {
+	var err error
+	if frozen && !g.Layout.Unified {
+		err = freezeV1(g.freezer())
+	} else {
+		err = g.mgr.Freeze(state)
+	}
+	if err != nil {
 		return fmt.Errorf("%s cgroup %s: %w", doing, g.path, err)
 	}
 	return nil
+}
+
+// freezePatience is how long processes may take to stand still: each has to run to
+// do so, on processors that others want too.
+const freezePatience = 10 * time.Second
+
+// freezeV1 freezes a cgroup of v1, which has to be told again and again while its
+// processes make new ones. The library does so as fast as it can, and gives up after a
+// fraction of a second; on a busy machine that is too early.
+func freezeV1(dir string) error {
+	const file = "freezer.state"
+	end := time.Now().Add(freezePatience)
+	for wait := time.Duration(0); ; wait = min(2*wait+100*time.Microsecond, 20*time.Millisecond) {
+		time.Sleep(wait)
+		if err := cgroups.WriteFile(dir, file, string(cgroups.Frozen)); err != nil {
+			return err
+		}
+		state, err := cgroups.ReadFile(dir, file)
+		if err == nil && strings.TrimSpace(state) == string(cgroups.Frozen) {
+			return nil
+		}
+		if err == nil && time.Now().After(end) {
+			err = fmt.Errorf("its processes do not stand still within %s", freezePatience)
+		}
+		if err != nil {
+			cgroups.WriteFile(dir, file, string(cgroups.Thawed))
+			return err
+		}
+	}
 }
 
 // Frozen says whether the cgroup itself, not one above it, is told to be frozen.

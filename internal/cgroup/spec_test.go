@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -382,5 +383,28 @@ func TestSystemdPlace(t *testing.T) {
 		if f, err := g.Open(); f != nil || err != nil {
 			t.Errorf("%q: opened before systemd made it: %v", tt.path, err)
 		}
+	}
+}
+
+// Processes that make others all the time stand still, also where they hardly get a
+// processor.
+func TestFreezeBusy(t *testing.T) {
+	g := limited(t, nil)
+	inhabited(t, g, "for i in 1 2 3 4; do while :; do sleep 0.001; done & done; wait")
+	for range 4 * runtime.NumCPU() {
+		hog := exec.Command("sh", "-c", "while :; do :; done")
+		if err := hog.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { hog.Process.Kill(); hog.Wait() })
+	}
+	for range 20 {
+		if err := g.Freeze(true); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Freeze(false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
