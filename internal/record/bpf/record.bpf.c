@@ -279,8 +279,8 @@ static struct pt_regs *regs_of(struct task_struct *task)
 	return (void *)bpf_task_pt_regs(task);
 }
 
-// seat_of returns the seat of the task whose registers these are, or of another
-// whose share the same bits.
+// seat_of returns the seat for the task whose registers these are, and for all that
+// have the same bits.
 static struct seat *seat_of(struct pt_regs *regs)
 {
 	__u32 place;
