@@ -74,7 +74,7 @@ func phasesMode() error {
 	var b [1]byte
 	syscall.Read(0, b[:])
 	repeat(4, unix.SYS_GETPPID)
-	repeat(1, unix.SYS_GETPGRP)
+	repeat(1, unix.SYS_GETPGID)
 	return nil
 }
 
@@ -147,8 +147,8 @@ func TestInFlight(t *testing.T) {
 	if got := find(rec, "amd64", "getppid"); got.Startup != 3 || got.Running != 4 || got.Count != 7 {
 		t.Errorf("getppid: %+v, want 3 and 4", got)
 	}
-	if got := find(rec, "amd64", "getpgrp"); got.Startup != 0 || got.Running != 1 {
-		t.Errorf("getpgrp: %+v, want 0 and 1", got)
+	if got := find(rec, "amd64", "getpgid"); got.Startup != 0 || got.Running != 1 {
+		t.Errorf("getpgid: %+v, want 0 and 1", got)
 	}
 }
 
