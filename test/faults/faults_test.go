@@ -382,6 +382,10 @@ func TestFifty(t *testing.T) {
 	})
 	if got := len(strings.Fields(root.Must(t, "ps", "-q"))); got != n {
 		t.Errorf("%d run, want %d", got, n)
+		for _, id := range strings.Fields(root.Must(t, "ps", "-aq", "--filter", "status=exited")) {
+			t.Error(root.Must(t, "inspect", "-f", "{{json .State}}", id))
+			t.Error(root.Run("logs", id))
+		}
 	}
 	all(func(i int) {
 		if res := root.Run("exec", fmt.Sprintf("c%d", i), "echo", strconv.Itoa(i)); res.Output() != strconv.Itoa(i) {

@@ -210,7 +210,12 @@ func TestFullWhileRunning(t *testing.T) {
 	}
 	defer unix.Unmount(r.root, unix.MNT_DETACH)
 	id := r.sleeper()
-	if err := unix.Mount("", r.root, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=2M"); err != nil {
+	// Busy as long as the process that becomes the container's has its files open.
+	var err error
+	if harness.Eventually("the state directory is read-only", func() bool {
+		err = unix.Mount("", r.root, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=2M")
+		return err == nil
+	}) != nil {
 		t.Fatal(err)
 	}
 	same(t, "state", r.state(id).Status, "running")
