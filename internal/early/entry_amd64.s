@@ -19,6 +19,5 @@ TEXT ·entry(SB), NOSPLIT|NOFRAME, $0
 	MOVQ 16(SP), SP
 	JMP  _rt0_amd64_linux(SB)
 
-// The storage below the address that FS has.
-DATA ·storage+0(SB)/8, $0
+// Zeros, around the address that FS has.
 GLOBL ·storage(SB), NOPTR, $128

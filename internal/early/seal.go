@@ -29,8 +29,12 @@ func seal() bool {
 	if !startsProcesses(&argv[0]) {
 		return false
 	}
+	if inReadOnly() {
+		return true
+	}
 	envp := addresses(read("/proc/self/environ\x00"))
-	return sealAs(&argv[0], &envp[0])
+	sealAs(&argv[0], &envp[0])
+	return false
 }
 
 // sealFrom is seal with the stack that the kernel gives a program: the number of its
@@ -44,38 +48,40 @@ func seal() bool {
 func sealFrom(stack **byte) {
 	argc := *(*uintptr)(unsafe.Pointer(stack))
 	argv := (**byte)(unsafe.Add(unsafe.Pointer(stack), pointerSize))
-	if startsProcesses(argv) {
+	if startsProcesses(argv) && !inReadOnly() {
 		sealAs(argv, (**byte)(unsafe.Add(unsafe.Pointer(argv), (argc+1)*pointerSize)))
 	}
 }
 
 const pointerSize = unsafe.Sizeof(uintptr(0))
 
-// sealAs executes this program anew from a read-only copy of its own mount, which is
-// attached nowhere. It returns if that has been done, or is not possible; then
-// package oci finds another way.
+// inReadOnly says whether this program is in a read-only mount.
 //
 //go:nosplit
-func sealAs(argv, envp **byte) bool {
-	self := pointer("/proc/self/exe\x00")
+func inReadOnly() bool {
 	var fs [15]uint64 // struct statfs
 	const flags = 10  // f_flags, in words
-	if kernel(sysStatfs, self, uintptr(unsafe.Pointer(&fs)), 0, 0, 0, 0) < 0 {
-		return false
-	}
-	if fs[flags]&readOnly != 0 {
-		return true
-	}
-	fd := kernel(sysOpenTree, cwd, self, openTreeClone|closeOnExec, 0, 0, 0)
+	return kernel(sysStatfs, pointer(self), uintptr(unsafe.Pointer(&fs)), 0, 0, 0, 0) >= 0 && fs[flags]&readOnly != 0
+}
+
+// self is this program, with a zero byte for the kernel.
+const self = "/proc/self/exe\x00"
+
+// sealAs executes this program anew from a read-only copy of its own mount, which is
+// attached nowhere. It returns if that is not possible; then package oci finds
+// another way.
+//
+//go:nosplit
+func sealAs(argv, envp **byte) {
+	fd := kernel(sysOpenTree, cwd, pointer(self), openTreeClone|closeOnExec, 0, 0, 0)
 	if fd < 0 {
-		return false
+		return
 	}
 	attr := [4]uint64{readOnly} // struct mount_attr
 	if kernel(sysMountSetattr, uintptr(fd), pointer("\x00"), emptyPath, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0) == 0 {
 		execute(fd, argv, envp)
 	}
 	kernel(sysClose, uintptr(fd), 0, 0, 0, 0, 0)
-	return false
 }
 
 // execute executes the descriptor fd, which the execve closes, with the same

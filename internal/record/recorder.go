@@ -38,7 +38,6 @@ type Recorder struct {
 	args     *argTable
 	notes    []string
 	links    []link.Link
-	detached bool       // once, and so tasks have ended unseen
 	sessions []*Session // by place in the maps; nil: free
 	used     []bool     // places whose maps are not empty
 	last     uint32     // number of the last session
@@ -190,7 +189,7 @@ func (r *Recorder) attach() error {
 	if len(r.links) > 0 {
 		return nil
 	}
-	if r.detached {
+	if r.last > 1 { // since an earlier recording, tasks have ended unseen
 		if err := r.clearSeats(); err != nil {
 			return fmt.Errorf("forget the tasks of ended recordings: %w", err)
 		}
@@ -215,7 +214,7 @@ func (r *Recorder) detach() {
 	for _, l := range slices.Backward(r.links) {
 		l.Close()
 	}
-	r.links, r.detached = nil, true
+	r.links = nil
 }
 
 // misses returns how often the kernel left out each program because it was

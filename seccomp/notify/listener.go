@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/brig-run/brig/seccomp"
 	"github.com/brig-run/brig/seccomp/syscalls"
 )
 
@@ -241,13 +242,8 @@ func (l *Listener) receive(fd, ms int, buf []uint64, r *Request) (bool, error) {
 // recvEnds says whether the wait for a notification ends with the last process that
 // is under the filter. Before Linux 6.11 it never does, and only poll(2) tells.
 var recvEnds = sync.OnceValue(func() bool {
-	var uts unix.Utsname
-	var major, minor int
-	if unix.Uname(&uts) != nil {
-		return false
-	}
-	fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &major, &minor)
-	return major > 6 || major == 6 && minor >= 11
+	v, err := seccomp.RunningKernel()
+	return err == nil && v.AtLeast(seccomp.KernelVersion{Major: 6, Minor: 11})
 })
 
 // pollIn waits for a notification; the error is [io.EOF] if there is nobody to send

@@ -16,7 +16,7 @@ import (
 func TestMonitorIsSmall(t *testing.T) {
 	r := harness.NewWithBusybox(t)
 	r.Must(t, "run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000")
-	monitor := statusOf(t, r.Must(t, "inspect", "-f", "{{.State.Pid}}", "box"), "PPid")
+	monitor := r.Must(t, "inspect", "-f", "{{.Brig.Monitor}}", "box")
 	const most = 5000 // kB; a start takes 8000
 	if err := harness.Eventually(fmt.Sprintf("the monitor has less than %d kB in memory", most), func() bool {
 		now, err := strconv.Atoi(strings.TrimSuffix(statusOf(t, monitor, "VmRSS"), " kB"))

@@ -12,11 +12,7 @@ import (
 func early(t *testing.T) *rig {
 	r := newRig(t)
 	r.bin = filepath.Join(r.dir, "brig-runtime")
-	cmd := exec.Command("go", "build", "-ldflags=-E=github.com/brig-run/brig/internal/early.entry", "-o", r.bin, "../../cmd/brig-runtime")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	goBuild(t, "-ldflags=-E=github.com/brig-run/brig/internal/early.entry", "-o", r.bin, "../../cmd/brig-runtime")
 	return r
 }
 

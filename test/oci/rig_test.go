@@ -459,10 +459,16 @@ func readFile(t testing.TB, name string) string {
 func build(t testing.TB, name string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", "build", "-o", out, "./testdata/"+name)
+	goBuild(t, "-o", out, "./testdata/"+name)
+	return out
+}
+
+// goBuild runs go build.
+func goBuild(t testing.TB, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"build"}, args...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, text)
 	}
-	return out
 }
